@@ -1,0 +1,1 @@
+"""Measurements beside other libraries: ``benchmarks/run NAME`` runs ``benchmarks/NAME.py``."""

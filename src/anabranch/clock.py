@@ -1,0 +1,38 @@
+"""Time, as a collaborator: pass another clock and an hour takes a millisecond."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "RealClock"]
+
+
+class Clock(Protocol):
+    """What a driver may know of time. Hearts know none: they are told."""
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch: it survives restarts, and may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some moment: it never goes back, and means nothing elsewhere."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return ``seconds`` later; at once, but after a turn of the loop, for 0 or less."""
+        ...
+
+
+class RealClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))

@@ -1,0 +1,99 @@
+"""Every error that anabranch raises of its own accord.
+
+::
+
+    AnabranchError
+    ├── UsageError        wrong use of a command or function (also a ValueError)
+    ├── JobCancelled      a job ended itself with CancelledError
+    ├── LoopError         a synchronous call was made where it would deadlock
+    ├── SourceError       one source cannot be read: the others go on
+    ├── ModelError        an embedding model's files are missing or not the expected ones
+    ├── StoreError        the store cannot be read or written
+    │   ├── StoreLocked   another process is writing to it
+    │   └── StoreMismatch it was made with another model
+    └── RetrievalError    no retriever answered
+
+A user's own exception is never replaced: it comes back as the same object, with a
+note naming the item. A missing extra is an :class:`ImportError` with the command that
+installs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "AnabranchError",
+    "JobCancelled",
+    "LoopError",
+    "ModelError",
+    "RetrievalError",
+    "SourceError",
+    "StoreError",
+    "StoreLocked",
+    "StoreMismatch",
+    "UsageError",
+]
+
+
+class AnabranchError(Exception):
+    """The root of the family: ``str(error)`` is a sentence for the person who meets it."""
+
+
+class UsageError(AnabranchError, ValueError):
+    """An argument cannot be meant: the sentence says which value and what would do."""
+
+
+class JobCancelled(AnabranchError):
+    """A job raised ``CancelledError`` though nobody cancelled it.
+
+    Passed on as it is, it would look as if the *caller* had been cancelled. The original
+    is the ``__cause__``.
+    """
+
+
+class LoopError(AnabranchError, RuntimeError):
+    """A synchronous call was made from the loop that would have to serve it."""
+
+
+class SourceError(AnabranchError):
+    """One source cannot be read.
+
+    Attributes:
+        uri: Which source.
+        reason: What is wrong with it, and what to do, without the name.
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"{uri}: {reason}")
+        self.uri = uri
+        self.reason = reason
+
+
+class ModelError(AnabranchError):
+    """A model's files are missing, or are not the ones whose digest is pinned."""
+
+
+class StoreError(AnabranchError):
+    """A store cannot be read or written."""
+
+
+class StoreLocked(StoreError):
+    """Another process is writing to the store."""
+
+
+class StoreMismatch(StoreError):
+    """The store holds vectors of another model: they cannot be compared."""
+
+
+class RetrievalError(AnabranchError):
+    """Every retriever failed or was late.
+
+    Attributes:
+        failures: The error of each retriever, by its name.
+    """
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        said = "; ".join(f"{name}: {error}" for name, error in failures.items())
+        super().__init__(f"no retriever answered: {said}")
+        self.failures = failures

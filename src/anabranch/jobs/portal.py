@@ -1,0 +1,152 @@
+"""Asynchronous work from synchronous code, whatever loop the thread has or has not.
+
+There is one background thread a process with one event loop (uvloop's where installed),
+not a loop a call: a client made in one call still works in the next. No global loop
+policy or task factory is touched. The loop is born with the first call and ends with the
+interpreter; a forked child starts afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Awaitable
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from anabranch.errors import LoopError
+
+R = TypeVar("R")
+
+# How long the interpreter's exit waits for background work to clean up.
+EXIT_GRACE_S = 5.0
+
+
+class _Portal:
+    """The thread and its loop."""
+
+    def __init__(self) -> None:
+        self.loop = _new_loop()
+        self._ending = False
+        self.thread = threading.Thread(
+            target=self._serve, name="anabranch-loop", daemon=True
+        )
+        self.thread.start()
+        atexit.register(self.close)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        while not self._ending:
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # asyncio lets these through from any task. The call that owns the task
+                # has the exception; the loop has other calls to serve.
+                continue
+        self.loop.run_until_complete(_cancel_all())
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def close(self) -> None:
+        self._ending = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(EXIT_GRACE_S)
+
+    def run(self, awaitable: Awaitable[R]) -> R:
+        result: Future[R] = Future()
+        context = copy_context()
+        task: asyncio.Task[None] | None = None
+        abandoned = False
+
+        async def main() -> None:
+            try:
+                value = await awaitable
+            except BaseException as error:
+                result.set_exception(error)
+            else:
+                result.set_result(value)
+
+        def start() -> None:
+            nonlocal task
+            task = self.loop.create_task(main(), context=context)
+            if abandoned:
+                task.cancel()
+
+        def abandon() -> None:
+            nonlocal abandoned
+            abandoned = True
+            if task is not None:
+                task.cancel()
+
+        self.loop.call_soon_threadsafe(start)
+        try:
+            return result.result()
+        except BaseException:
+            if not result.done():  # it was the wait that was interrupted: Ctrl-C
+                self.loop.call_soon_threadsafe(abandon)
+                result.exception()  # the clean-up is awaited; its outcome is not the news
+            raise
+
+
+_portal: _Portal | None = None
+_birth = threading.Lock()
+
+
+def asyncio_run(coro: Awaitable[R]) -> R:
+    """The result of a coroutine, from synchronous code, in any thread.
+
+    It runs on the process's background loop, in a copy of the caller's context. Its
+    exception comes back as the same object. Ctrl-C cancels it, waits for its clean-up and
+    raises ``KeyboardInterrupt``. If the calling thread has a running loop, that loop
+    stands still for as long: inside a coroutine, ``await`` instead.
+
+    Raises:
+        LoopError: Called on the background loop itself, where it would wait for itself.
+    """
+    portal = _open()
+    if portal.thread is threading.current_thread():
+        close = getattr(coro, "close", None)
+        if close is not None:
+            close()
+        raise LoopError(
+            "asyncio_run was called from a coroutine that asyncio_run itself is running: "
+            "it would wait for itself. Await the coroutine instead"
+        )
+    return portal.run(coro)
+
+
+def _open() -> _Portal:
+    global _portal
+    with _birth:
+        if _portal is None:
+            _portal = _Portal()
+        return _portal
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads."""
+    global _portal, _birth
+    _portal, _birth = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _cancel_all() -> None:
+    tasks: list[asyncio.Task[Any]] = [
+        task for task in asyncio.all_tasks() if task is not asyncio.current_task()
+    ]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

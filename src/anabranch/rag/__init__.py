@@ -1,0 +1,63 @@
+"""Read, split, embed, store and retrieve, concurrently."""
+
+from anabranch.rag.embedders import (
+    MODELS,
+    MiniLMEmbedder,
+    StaticEmbedder,
+    local_embedder,
+)
+from anabranch.rag.fusion import reciprocal_rank
+from anabranch.rag.index import index, open_index
+from anabranch.rag.pipeline import Pipeline, Report
+from anabranch.rag.readers import FileReader, StandardLibrary, WebReader, documents, find
+from anabranch.rag.retrievers import (
+    Fused,
+    FullTextRetriever,
+    FusionRetriever,
+    VectorRetriever,
+)
+from anabranch.rag.sources import Sources
+from anabranch.rag.splitter import TokenSplitter
+from anabranch.rag.stores import SqliteStore
+from anabranch.rag.types import (
+    Chunk,
+    Content,
+    Document,
+    Embedder,
+    Hit,
+    Reader,
+    Retriever,
+    Splitter,
+)
+
+__all__ = [
+    "MODELS",
+    "Chunk",
+    "Content",
+    "Document",
+    "Embedder",
+    "FileReader",
+    "FullTextRetriever",
+    "Fused",
+    "FusionRetriever",
+    "Hit",
+    "MiniLMEmbedder",
+    "Pipeline",
+    "Reader",
+    "Report",
+    "Retriever",
+    "Sources",
+    "Splitter",
+    "SqliteStore",
+    "StandardLibrary",
+    "StaticEmbedder",
+    "TokenSplitter",
+    "VectorRetriever",
+    "WebReader",
+    "documents",
+    "find",
+    "index",
+    "local_embedder",
+    "open_index",
+    "reciprocal_rank",
+]

@@ -1,0 +1,94 @@
+"""The two calls most programs need: bring an index up to date, and open it for questions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anabranch.errors import StoreError
+from anabranch.jobs.check import check_count
+from anabranch.observe import Observer
+from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder
+from anabranch.rag.pipeline import Pipeline, Report
+from anabranch.rag.retrievers import FullTextRetriever, FusionRetriever, VectorRetriever
+from anabranch.rag.sources import Sources
+from anabranch.rag.splitter import TokenSplitter
+from anabranch.rag.stores.sqlite import FILE, SqliteStore
+
+
+async def index(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    into: str | os.PathLike[str],
+    model: str | None = None,
+    chunk_tokens: int = 256,
+    overlap_tokens: int = 0,
+    prune: bool = False,
+    observer: Observer | None = None,
+) -> Report:
+    """Read, split, embed and store sources, concurrently, in an index in a folder.
+
+    What the index holds already, unchanged, is left alone. Killed at any point and run
+    again, nothing that was stored is embedded again and nothing is lost. A broken source
+    is in the report and does not stop the others.
+
+    Args:
+        sources: Files, folders, URLs, ``python:MODULE``.
+        into: The folder of the index; it is made where there is none.
+        model: ``"minilm"`` (for quality) or ``"static"`` (a hundred times as fast); by
+            default the one the index was made with, or ``"minilm"``.
+        chunk_tokens: The longest passage, in tokens of the model; at most what it reads.
+        overlap_tokens: What a passage repeats of the one before it, at most.
+        prune: Remove sources that are gone from the folders and files named here.
+        observer: Told what happens, source by source.
+
+    Raises:
+        UsageError: An argument cannot be meant.
+        StoreError: The index cannot be written, is in use, or was made with another model.
+        ImportError: The model's extra is not installed.
+    """
+    check_count("chunk_tokens", chunk_tokens)
+    folder = Path(into)
+    embedder = await _embedder(folder, model)
+    splitter = TokenSplitter(
+        embedder.tokenizer,
+        max_tokens=min(chunk_tokens, embedder.max_tokens),
+        overlap=overlap_tokens,
+    )
+    async with (
+        Sources(sources) as found,
+        await SqliteStore.create(folder, embedder) as store,
+    ):
+        pipeline = Pipeline(reader=found, splitter=splitter, embedder=embedder, store=store)
+        total = None if observer is None else await found.count()
+        report = await pipeline.run(found, total=total, observer=observer)
+        if prune:
+            report.removed = await store.remove_where(found.is_gone)
+            report.broken = [e for e in report.broken if not found.is_gone(e.uri)]
+        await store.sweep()
+    report.skipped = found.skipped
+    return report
+
+
+@asynccontextmanager
+async def open_index(folder: str | os.PathLike[str]) -> AsyncIterator[FusionRetriever]:
+    """A retriever over an index: vectors and full text at once, fused.
+
+    Raises:
+        StoreError: There is no index in the folder, or it cannot be read.
+        ImportError: The extra of the model it was made with is not installed.
+    """
+    async with await SqliteStore.open(Path(folder)) as store:
+        embedder = await asyncio.to_thread(local_embedder, await store.model())
+        yield FusionRetriever([VectorRetriever(store, embedder), FullTextRetriever(store)])
+
+
+async def _embedder(folder: Path, name: str | None) -> LocalEmbedder:
+    if name is None and (folder / FILE).is_file():
+        async with await SqliteStore.open(folder) as store:
+            name = await store.model()
+    return await asyncio.to_thread(local_embedder, name or next(iter(MODELS)))

@@ -1,0 +1,42 @@
+"""From the bytes of a source to its documents, by media type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from anabranch.errors import SourceError
+from anabranch.rag.readers import html, markdown, media, pdf, pydoc, python, rst, text
+from anabranch.rag.types import Content, Document
+
+_FORMATS: dict[str, Callable[[Content], Iterator[Document]]] = {
+    media.TEXT: text.documents,
+    media.MARKDOWN: markdown.documents,
+    media.RST: rst.documents,
+    media.HTML: html.documents,
+    media.PDF: pdf.documents,
+    media.PYTHON: python.documents,
+    media.PYDOC: pydoc.documents,
+}
+
+MEDIA_TYPES = frozenset(_FORMATS)
+"""The media types that can be understood."""
+
+
+def documents(content: Content) -> Iterator[Document]:
+    """The documents in a source, in its order; none when it holds no text.
+
+    Pure computation, done while it is iterated: safe in a thread, and several at once.
+    The ids are unique within the source and the same on every run over the same bytes.
+    Each document's metadata is the content's with the document's own on top.
+
+    Raises:
+        SourceError: The bytes are not what the media type says, or nothing can be made
+            of them. It may come after some documents were given.
+    """
+    media_type = media.ALIASES.get(content.media_type, content.media_type)
+    if media_type not in _FORMATS:
+        raise SourceError(
+            content.uri,
+            f"is {media_type}, which cannot be read: {', '.join(media.KINDS)} can",
+        )
+    yield from _FORMATS[media_type](content)

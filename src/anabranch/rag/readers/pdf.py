@@ -1,0 +1,100 @@
+"""PDF, page by page.
+
+PDFium is not safe to use from several threads, not even on different documents: one lock
+guards every call into it. It is held for one page at a time, so that several files can
+be read at once without waiting for each other's end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from anabranch.errors import SourceError
+from anabranch.rag.readers import text
+from anabranch.rag.types import Content, Document
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument
+
+_pdfium = threading.Lock()
+
+
+def documents(content: Content) -> Iterator[Document]:
+    """One document a page that holds text, ``uri#page=1`` and on.
+
+    Metadata: ``page``, from 1, and ``title`` where the file has one.
+
+    Raises:
+        SourceError: It is encrypted, broken, or holds no text at all.
+        ImportError: pypdfium2 is not installed.
+    """
+    pdf = _open(content)
+    try:
+        with _pdfium:
+            count = len(pdf)
+            title = pdf.get_metadata_value("Title").strip("\0 \t\r\n")
+        metadata = dict(content.metadata) | ({"title": title} if title else {})
+        found = False
+        for index in range(count):
+            if page := _page(content.uri, pdf, index):
+                found = True
+                number = index + 1
+                yield Document(
+                    f"{content.uri}#page={number}", page, metadata | {"page": number}
+                )
+        if not found:
+            raise SourceError(
+                content.uri,
+                "holds no text, only pictures of it perhaps: run a text recognition "
+                "such as ocrmypdf over it first",
+            )
+    finally:
+        with _pdfium:
+            pdf.close()
+
+
+def _open(content: Content) -> PdfDocument:
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise ImportError("PDF needs pypdfium2: pip install 'anabranch[pdf]'") from error
+    data = text.held(content)
+    try:
+        with _pdfium:
+            return pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if "password" in str(error).lower() or "security" in str(error).lower():
+            reason = "is encrypted: save a copy without a password"
+        else:
+            reason = "is not a PDF that can be read: it is broken, or something else"
+        raise SourceError(content.uri, reason) from error
+
+
+def _page(uri: str, pdf: PdfDocument, index: int) -> str:
+    import pypdfium2
+
+    try:
+        with _pdfium:
+            page = pdf[index]
+            try:
+                textpage = page.get_textpage()
+                try:
+                    found = textpage.get_text_bounded()
+                finally:
+                    textpage.close()
+            finally:
+                page.close()
+    except pypdfium2.PdfiumError as error:
+        raise SourceError(uri, f"page {index + 1} is broken: {error}") from error
+    return clean(found)
+
+
+def clean(page: str) -> str:
+    """PDFium's text with ``\\n`` at line ends and hyphenated words made whole."""
+    page = page.replace("\r\n", "\n").replace("\0", "")
+    # PDFium's marks for a hyphen that was put in to break a line.
+    for mark in ("\x02", "\ufffe"):
+        page = page.replace(f"{mark}\n", "").replace(mark, "")
+    return page.strip()

@@ -1,0 +1,25 @@
+"""Questions as full-text queries."""
+
+from __future__ import annotations
+
+import re
+
+_TERM = re.compile(r"\w+")
+
+# Words so common that matching them only costs time; BM25 gives them next to no weight.
+_STOP = frozenset(
+    "a an and are as at be by can do does for from has have how i if in into is it its me my "
+    "no not of on or so such that the their then there these they this to was we what when "
+    "where which who why will with would you your".split()
+)
+
+
+def match_any(question: str) -> str | None:
+    """An FTS5 query that finds passages with any of the question's words.
+
+    Every word is quoted, so that nothing in a question is ever query syntax. Stop words
+    are left out unless there is nothing else. ``None`` if there are no words at all.
+    """
+    terms = list(dict.fromkeys(term.lower() for term in _TERM.findall(question)))
+    telling = [term for term in terms if term not in _STOP] or terms
+    return " OR ".join(f'"{term}"' for term in telling) or None

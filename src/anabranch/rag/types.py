@@ -1,0 +1,173 @@
+"""The records that flow through a pipeline, and the seams where a part can be replaced.
+
+::
+
+    Reader ──Content──▶ parse ──Document──▶ Splitter ──Chunk──▶ Embedder ──▶ VectorStore
+                                                                                  │
+                                              Hit ◀── Retriever ◀─────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors: TypeAlias = NDArray[np.float32]
+"""Shape ``(n, dimensions)``, or ``(dimensions,)`` for one; rows of unit length."""
+TokenIds: TypeAlias = NDArray[np.int32]
+Scalar: TypeAlias = str | int | float | bool | None
+Metadata: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]]
+Where: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]]
+"""A metadata filter: every named field equals the value, or one of the listed values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a reader fetched: the bytes of one source, not yet understood.
+
+    Attributes:
+        uri: The source's name in the index, the same on every run.
+        media_type: Such as ``text/html``, lower case, without parameters.
+        digest: Hex BLAKE2b-128 of the bytes; equal digests mean nothing has changed.
+        data: The bytes, or the path of a file too large to hold in memory.
+        charset: As declared by whoever served it, if anyone did.
+        metadata: What the reader knows beside the bytes.
+    """
+
+    uri: str
+    media_type: str
+    digest: str
+    data: bytes | Path
+    charset: str | None = None
+    metadata: Metadata = field(default_factory=dict[str, Scalar])
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with a name.
+
+    Attributes:
+        id: The source's URI, with ``#part`` behind it where a source holds several.
+        text: Plain text. Blank lines part paragraphs.
+        metadata: ``title`` is shown to people and searched with the text.
+        breaks: Ascending character offsets where a section begins: good places to split.
+        start: The offset of ``text`` in the source, for a document read in parts.
+    """
+
+    id: str
+    text: str
+    metadata: Metadata = field(default_factory=dict[str, Scalar])
+    breaks: Sequence[int] = ()
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document: what is embedded, stored and found.
+
+    Attributes:
+        document_id: The document it was cut from.
+        text: ``document.text[start:end]``, counted from the document's own start.
+        start: First character.
+        end: One past the last character.
+        metadata: The document's.
+        tokens: The ids an embedder's own tokenizer gave, so that it need not count again.
+    """
+
+    document_id: str
+    text: str
+    start: int
+    end: int
+    metadata: Metadata = field(default_factory=dict[str, Scalar])
+    tokens: TokenIds | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that was found.
+
+    Attributes:
+        key: The passage's number in its store; the same passage has one key.
+        score: Higher is better; only comparable within one ranking.
+        ranks: The rank, from 1, that each retriever by name gave the passage.
+    """
+
+    key: int
+    source: str
+    document_id: str
+    text: str
+    start: int
+    end: int
+    metadata: Metadata
+    score: float
+    ranks: Mapping[str, int]
+
+
+class Reader(Protocol):
+    """Gives the content of a source."""
+
+    async def read(self, uri: str) -> Content:
+        """The bytes behind ``uri``.
+
+        Raises:
+            SourceError: It cannot be read; the sentence says why.
+        """
+        ...
+
+
+class Splitter(Protocol):
+    """Cuts a document into chunks, lazily and in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the same document would be cut otherwise."""
+        ...
+
+    def split(self, document: Document) -> Iterator[Chunk]: ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors.
+
+    Attributes:
+        name: The model, for people.
+        digest: Changes whenever the same text would get another vector.
+        dimensions: Length of a vector.
+        max_tokens: What the model reads of one text; the rest is cut off.
+        batch_tokens: How many tokens one call handles best.
+    """
+
+    name: str
+    digest: str
+    dimensions: int
+    max_tokens: int
+    batch_tokens: int
+
+    async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
+        """One unit vector a chunk, in their order: shape ``(len(chunks), dimensions)``."""
+        ...
+
+    async def embed_query(self, text: str) -> Vectors:
+        """The unit vector of a question: shape ``(dimensions,)``."""
+        ...
+
+
+class Retriever(Protocol):
+    """Finds passages for a question.
+
+    Attributes:
+        name: Unique among the retrievers that are fused; shown with each hit.
+    """
+
+    name: str
+
+    async def retrieve(
+        self, query: str, *, k: int = 5, where: Where | None = None
+    ) -> Sequence[Hit]:
+        """At most ``k`` passages, best first."""
+        ...

@@ -1,0 +1,74 @@
+"""Importing anabranch is cheap, and every name it offers is there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "aiohttp",
+    "httpx",
+    "numpy",
+    "onnxruntime",
+    "pydantic",
+    "requests",
+    "sqlite3",
+    "tenacity",
+    "tokenizers",
+    "tqdm",
+    "urllib3",
+}
+PACKAGES = [
+    "anabranch",
+    "anabranch.clock",
+    "anabranch.errors",
+    "anabranch.jobs",
+    "anabranch.observe",
+    "anabranch.rag",
+    "anabranch.testing",
+]
+
+
+def loaded_by(statement: str) -> tuple[set[str], float]:
+    """The top-level modules that *statement* loads in a new process, and its seconds."""
+    program = (
+        "import json, sys, time; before = set(sys.modules); start = time.perf_counter(); "
+        f"{statement}; seconds = time.perf_counter() - start; "
+        "print(json.dumps([sorted(set(sys.modules) - before), seconds]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    modules, seconds = json.loads(done.stdout)
+    return {name.partition(".")[0] for name in modules}, seconds
+
+
+def test_importing_anabranch_loads_nothing_heavy_in_under_100_ms() -> None:
+    runs = [loaded_by("import anabranch") for _ in range(3)]
+    assert not runs[0][0] & (HEAVY | {"asyncio"})
+    assert min(seconds for _, seconds in runs) < 0.1
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_room_loads_no_extra(package: str) -> None:
+    loaded, _ = loaded_by(f"import {package}")
+    assert not loaded & (HEAVY - {"sqlite3"})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__all__, f"{package} says nothing of what is public"
+    missing = [name for name in module.__all__ if not hasattr(module, name)]
+    assert not missing
+
+
+def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
+    import anabranch
+
+    with pytest.raises(AttributeError, match="no_such_name"):
+        anabranch.no_such_name  # noqa: B018
