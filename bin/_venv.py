@@ -79,8 +79,8 @@ def make(venv: Path) -> int:
 def install(venv: Path, goal: str) -> int:
     """Installs the pinned versions, wheels only, the project itself in place."""
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install"]
-    pins = sorted((ROOT / "constraints").glob("*.txt"))
-    pinned = [f"--constraint={file}" for file in pins] + ["--only-binary=:all:"]
+    pins = ROOT / "constraints/pinned.txt"
+    pinned = [f"--constraint={pins}", "--only-binary=:all:"]
     project = f"{ROOT}[{EXTRAS[goal]}]"
     group = [f"--group={ROOT}/pyproject.toml:dev"] if goal == "test" else []
     return (

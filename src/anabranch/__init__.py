@@ -15,8 +15,8 @@ if TYPE_CHECKING:
         DEFAULT_NUM_WORKERS,
         Outcome,
         amap,
-        asyncio_run,
         astream,
+        asyncio_run,
         run_jobs,
     )
 

@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return ``seconds`` later; at once, but after a turn of the loop, for 0 or less."""
+        """Return ``seconds`` later; after one turn of the loop for 0 or less."""
         ...
 
 

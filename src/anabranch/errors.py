@@ -11,7 +11,8 @@
     ├── StoreError        the store cannot be read or written
     │   ├── StoreLocked   another process is writing to it
     │   └── StoreMismatch it was made with another model
-    └── RetrievalError    no retriever answered
+    ├── RetrievalError    no retriever answered
+    └── ChatError         a language model's endpoint cannot be reached, refuses or breaks off
 
 A user's own exception is never replaced: it comes back as the same object, with a
 note naming the item. A missing extra is an :class:`ImportError` with the command that
@@ -24,6 +25,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "AnabranchError",
+    "ChatError",
     "JobCancelled",
     "LoopError",
     "ModelError",
@@ -97,3 +99,15 @@ class RetrievalError(AnabranchError):
         said = "; ".join(f"{name}: {error}" for name, error in failures.items())
         super().__init__(f"no retriever answered: {said}")
         self.failures = failures
+
+
+class ChatError(AnabranchError):
+    """A language model's endpoint cannot be reached, refuses, or breaks off.
+
+    Attributes:
+        status: The HTTP status of a refusal.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

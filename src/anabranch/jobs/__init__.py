@@ -14,7 +14,7 @@ __all__ = [
     "Progress",
     "Stream",
     "amap",
-    "asyncio_run",
     "astream",
+    "asyncio_run",
     "run_jobs",
 ]

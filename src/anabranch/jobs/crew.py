@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context, copy_context
 from time import perf_counter
 from types import CoroutineType, coroutine
@@ -193,9 +193,8 @@ class Crew(Generic[T, R]):
         error: BaseException | None = None
         value: R | None = None
         try:
-            job = context.run(self._fn, item)
-            if type(job) is not CoroutineType:
-                job = _awaited(job)
+            given = context.run(self._fn, item)
+            job = given if isinstance(given, CoroutineType) else _awaited(given)
             value = yield from _drive(context, job)
         except asyncio.CancelledError as cancelled:
             if self._stopping:
@@ -223,9 +222,7 @@ class Crew(Generic[T, R]):
             self._fail(error)
 
 
-def _drive(
-    context: Context, job: CoroutineType[Any, Any, R]
-) -> Generator[Any, Any, R]:
+def _drive(context: Context, job: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
     """``await job``, with every step of it inside ``context``."""
     run = context.run
     step: Callable[[Any], Any] = job.send

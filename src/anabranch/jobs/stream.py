@@ -160,9 +160,9 @@ class Stream(Generic[R]):
 
     def __del__(self) -> None:
         crew, loop = self._crew, self._loop
-        if crew is not None and loop is not None and not self._closed:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(crew.stop)
+        if crew is None or loop is None or self._closed or loop.is_closed():
+            return
+        loop.call_soon_threadsafe(crew.stop)
 
 
 @overload

@@ -11,8 +11,8 @@ from anabranch.rag.index import index, open_index
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.readers import FileReader, StandardLibrary, WebReader, documents, find
 from anabranch.rag.retrievers import (
-    Fused,
     FullTextRetriever,
+    Fused,
     FusionRetriever,
     VectorRetriever,
 )

@@ -1,4 +1,4 @@
-"""The two calls most programs need: bring an index up to date, and open it for questions."""
+"""The two calls most programs need: bring an index up to date, and open it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anabranch.errors import StoreError
 from anabranch.jobs.check import check_count
 from anabranch.observe import Observer
 from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder

@@ -145,23 +145,23 @@ class _Run:
         self, uris: AsyncIterable[str | SourceError], total: int | None
     ) -> Report:
         began = time.monotonic()
+        ahead = self._parts.readers
         self._observer.begun(total)
         try:
-            at_once = self._parts.readers
-            async with astream(
-                self._read, uris, concurrency=at_once, buffer=at_once
-            ) as contents:
-                # One batch at a time: a model uses every core, and what it embeds is then
-                # known to the next batch. The buffer lets it go on while one is stored.
-                async with astream(
+            # One batch at a time: a model uses every core, and what it embeds is then known
+            # to the next batch. The buffer lets it go on while one is stored.
+            async with (
+                astream(self._read, uris, concurrency=ahead, buffer=ahead) as contents,
+                astream(
                     self._embed,
                     self._batches(self._pieces(contents)),
                     concurrency=1,
                     buffer=1,
                     ordered=True,
-                ) as batches:
-                    async for batch in batches:
-                        await self._keep(batch)
+                ) as batches,
+            ):
+                async for batch in batches:
+                    await self._keep(batch)
         finally:
             self._observer.ended()
         self._report.elapsed_s = time.monotonic() - began
@@ -198,9 +198,12 @@ class _Run:
                 continue
             pieces = self._cut(content)
             try:
-                with self._counted("split"):
-                    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                        yield piece
+                is_last = False
+                while not is_last:
+                    with self._counted("split"):
+                        piece = await asyncio.to_thread(next, pieces)
+                    yield piece
+                    is_last = piece.is_last
             except SourceError as error:
                 yield _Failed(error)
             except Exception as error:
@@ -249,7 +252,9 @@ class _Run:
         missing = to_embed(digests, known)
         if missing:
             with self._counted("embed"):
-                vectors = await self._parts.embedder.embed([chunks[index] for index in missing])
+                vectors = await self._parts.embedder.embed(
+                    [chunks[index] for index in missing]
+                )
             for index, vector in zip(missing, vectors, strict=True):
                 known[digests[index]] = self._fresh[digests[index]] = vector
         self._report.embedded += len(missing)

@@ -79,7 +79,9 @@ class Sources:
 
     async def count(self) -> int:
         """How many there are now."""
-        return await asyncio.to_thread(lambda: sum(1 for _ in self._names(find(self._paths))))
+        return await asyncio.to_thread(
+            lambda: sum(1 for _ in self._names(find(self._paths)))
+        )
 
     @property
     def skipped(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # How good it is to begin a chunk at a word: the strongest place in reach is taken.
-SECTION, PARAGRAPH, SENTENCE, WORD = 3, 2, 1, 0
+SECTION, PARAGRAPH, SENTENCE, WORD = 4, 3, 2, 1
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"[.!?…。！？][\"'”’)\]]*\s+|\n\s*|[。！？]")
@@ -26,7 +26,8 @@ class TokenSplitter:
     """Chunks of at most ``max_tokens`` tokens of the embedder's own vocabulary.
 
     A chunk ends before a section, a paragraph, a sentence or a line, whichever is the
-    strongest in its second half; at a word only where there is none. Chunks cover every
+    strongest in its second half; at a word only where there is none, and within one
+    only where it is longer than that. Chunks cover every
     word of the document, in order. Use one splitter in one thread at a time.
 
     Args:
@@ -78,9 +79,7 @@ class TokenSplitter:
             )
             begin = end if end == last else self._next(words.bounds, begin, end)
 
-    def _end(
-        self, bounds: NDArray[np.int64], levels: NDArray[np.uint8], begin: int
-    ) -> int:
+    def _end(self, bounds: NDArray[np.int64], levels: NDArray[np.uint8], begin: int) -> int:
         """One past the last word of the chunk that begins at ``begin``."""
         room = bounds[begin] + self._max
         end = int(np.searchsorted(bounds, room, side="right")) - 1
@@ -103,6 +102,7 @@ class TokenSplitter:
 def _levels(document: Document, words: Tokenized) -> NDArray[np.uint8]:
     """How good it is to begin a chunk at each word."""
     levels = np.zeros(len(words.starts), np.uint8)
+    levels[1:][words.starts[1:] > words.ends[:-1]] = WORD
     for level, places in (
         (SENTENCE, [match.end() for match in _SENTENCE.finditer(document.text)]),
         (PARAGRAPH, [match.end() for match in _PARAGRAPH.finditer(document.text)]),

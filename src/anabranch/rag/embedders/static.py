@@ -35,7 +35,7 @@ class StaticEmbedder:
     digest = f"{_WEIGHTS[:16]}-{_VOCABULARY[:16]}-words/1"
     dimensions = 256
     max_tokens = 1 << 20  # a mean has no limit
-    batch_tokens = 32_768
+    batch_tokens = 131_072
 
     def __init__(self) -> None:
         weights = model_file(

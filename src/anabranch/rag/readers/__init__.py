@@ -2,7 +2,7 @@
 
 ::
 
-    for uri in find(["docs"]):          # str, or a SourceError for what cannot be walked
+    for uri in find(["docs"]):  # str, or a SourceError for what cannot be walked
         content = await FileReader().read(uri)
         for document in documents(content):
             ...

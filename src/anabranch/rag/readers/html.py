@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 _TOUCHING, _CELL, _LINE, _PARAGRAPH = range(4)
 _GAPS = ("", " | ", "\n", "\n\n")
 
-_META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.I)
+_META = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE
+)
 _META_WITHIN = 4096
 _SQUEEZED_AT_ONCE = 64 * 1024
 

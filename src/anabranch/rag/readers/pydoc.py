@@ -39,7 +39,14 @@ def documents(content: Content) -> Iterator[Document]:
         for entry in entries:
             yield document(content, f"#{entry['name']}", entry)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SourceError(content.uri, "is not a list of docstrings: read it again") from error
+        raise SourceError(
+            content.uri, "is not a list of docstrings: read it again"
+        ) from error
+
+
+def is_public(name: str) -> bool:
+    """Whether a name is for everybody: special methods are."""
+    return not name.startswith("_") or (name.startswith("__") and name.endswith("__"))
 
 
 def document(content: Content, part: str, entry: Entry, **more: int) -> Document:

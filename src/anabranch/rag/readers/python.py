@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import text
-from anabranch.rag.readers.pydoc import Entry, document
+from anabranch.rag.readers.pydoc import Entry, document, is_public
 from anabranch.rag.types import Content, Document
 
 _LONG_DEFAULT = 40
@@ -30,8 +30,8 @@ def documents(content: Content) -> Iterator[Document]:
 
     The id is the source's URI for the module itself and ``uri#qualified.name`` for the
     rest; the text is a signature, a blank line and the docstring. Private names are left
-    out, and so are special methods but for ``__init__``; of several definitions of one
-    name the first that has a docstring counts. Metadata: ``title`` is the dotted name,
+    out, special methods are not; of several definitions of one name the first that has a
+    docstring counts. Metadata: ``title`` is the dotted name,
     ``kind`` is ``module``, ``class``, ``function`` or ``method``, ``line`` is a number.
 
     Raises:
@@ -47,15 +47,15 @@ def documents(content: Content) -> Iterator[Document]:
         if name not in seen and (doc := _docstring(node)):
             seen.add(name)
             dotted = f"{module}.{name}"
-            entry = Entry(name=dotted, kind=kind, signature=_signature(dotted, node), doc=doc)
+            entry = Entry(
+                name=dotted, kind=kind, signature=_signature(dotted, node), doc=doc
+            )
             yield document(content, f"#{name}", entry, line=node.lineno)
 
 
 def _parse(content: Content) -> ast.Module:
-    source = text.held(content)
-    _quieten()
     try:
-        return ast.parse(source, _SOURCE)
+        return parse(text.held(content))
     except SyntaxError as error:
         where = f" in line {error.lineno}" if error.lineno else ""
         reason = f"is not Python that this interpreter reads: {error.msg}{where}"
@@ -63,6 +63,23 @@ def _parse(content: Content) -> ast.Module:
     except (ValueError, RecursionError, MemoryError) as error:
         reason = f"is not Python that this interpreter reads: {error or 'nested too deep'}"
         raise SourceError(content.uri, reason) from error
+
+
+def parse(source: bytes) -> ast.Module:
+    """The syntax tree of a module, without warnings about its style.
+
+    Raises:
+        SyntaxError: It is not Python, or not in the encoding it declares.
+        ValueError: It holds a NUL.
+        RecursionError: It is nested too deep; a MemoryError in some versions.
+    """
+    _quieten()
+    return ast.parse(source, _SOURCE)
+
+
+def defined(source: bytes) -> set[str]:
+    """The names of the classes and functions a module defines."""
+    return {name for name, _, _ in _definitions(parse(source).body, "", "function")}
 
 
 def _quieten() -> None:
@@ -83,10 +100,6 @@ def _module_name(content: Content) -> str:
 
 def _docstring(node: ast.Module | _Definition) -> str:
     return (ast.get_docstring(node) or "").strip()
-
-
-def is_public(name: str) -> bool:
-    return not name.startswith("_") or name == "__init__"
 
 
 def _definitions(
@@ -142,5 +155,3 @@ def _unparse(node: ast.AST) -> str:
         return ast.unparse(node)
     except RecursionError:  # Deeper than the parser's own limit for an expression.
         return "..."
-
-

@@ -4,13 +4,15 @@ Modules with source are found on disk and read as text, so that none of them run
 written in C have their docstrings in the binary alone: they are imported, which does
 nothing but make them, and written down in a format of ours (:data:`.media.PYDOC`).
 
-Much of the library's Python is a front to a private module in C: ``decimal`` to
-``_decimal``, ``os`` to ``posix``. What a front passes on is documented under the
-front's name, since that is what people ask about, but in a source of its own.
+Much of the library is a front to private modules: ``decimal`` to ``_decimal`` and ``os``
+to ``posix``, both in C, ``concurrent.futures`` to ``concurrent.futures._base``. What is
+behind a front is documented under the front's name, since that is what people ask about,
+but is a source of its own.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import json
@@ -19,6 +21,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -28,34 +31,41 @@ from importlib.machinery import (
 )
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from anabranch.errors import SourceError, UsageError
 from anabranch.rag.readers import media
 from anabranch.rag.readers._digest import digest
 from anabranch.rag.readers.files import explain
-from anabranch.rag.readers.pydoc import Entry
+from anabranch.rag.readers.pydoc import Entry, is_public
+from anabranch.rag.readers.python import defined, parse
 from anabranch.rag.types import Content
 
 _SCHEME = "python:"
 
 # Programs, tests and jokes rather than a library, wherever in it they are.
 _NO_LIBRARY = frozenset(
-    "__hello__ __phello__ antigravity idle_test idlelib lib2to3 pydoc_data test tests "
-    "this turtledemo".split()
+    "__hello__ __phello__ _bundled antigravity idle_test idlelib lib2to3 pydoc_data test "
+    "tests this turtledemo".split()
 )
 # Importing these warns that they will go, or writes to the terminal.
 _NOT_IMPORTED = frozenset(
     "_crypt _imp _tkinter audioop nis ossaudiodev readline spwd".split()
 )
-_FRONTS = {"_thread": "threading", "nt": "os", "posix": "os"}
-"""Modules in C whose front has another name than theirs without the underscore."""
-
-_BEHIND = {
-    front: [name for name, of in _FRONTS.items() if of == front]
-    for front in _FRONTS.values()
+_FRONTS = {
+    "_collections_abc": "collections.abc",
+    "_thread": "threading",
+    "_threading_local": "threading",
+    "nt": "os",
+    "posix": "os",
 }
+"""Modules whose front has another name than theirs without the private part."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+_TOPICS = "pydoc_data.topics"
+"""The language itself: what ``help("for")`` shows."""
 
 
 class StandardLibrary:
@@ -73,13 +83,14 @@ class StandardLibrary:
         UsageError: A name that is no module of the library.
     """
 
-    DEMO: ClassVar[tuple[str, ...]] = (
-        "asyncio",
-        "collections",
-        "itertools",
-        "json",
-        "logging",
-        "pathlib",
+    DEMO: ClassVar[tuple[str, ...]] = tuple(
+        (
+            "argparse asyncio base64 bisect builtins collections concurrent contextlib copy "
+            "csv dataclasses datetime enum fnmatch functools glob hashlib heapq html io "
+            "itertools json logging math os pathlib pickle queue random re secrets shutil "
+            "sqlite3 string struct subprocess tempfile textwrap threading time tomllib typing "
+            "uuid"
+        ).split()
     )
     """Well-known modules: enough documents to show something, few enough to embed soon."""
 
@@ -96,6 +107,8 @@ class StandardLibrary:
         for name in names:
             for found in _with_submodules(name):
                 yield _SCHEME + found
+        if self._modules is None and _source(_TOPICS):
+            yield _SCHEME + _TOPICS
 
     async def read(self, uri: str) -> Content:
         """The source of a module, or the docstrings of one that has none.
@@ -108,14 +121,17 @@ class StandardLibrary:
     def _read(self, uri: str) -> Content:
         name = uri.removeprefix(_SCHEME)
         path = _source(name)
-        if path:
+        if name == _TOPICS and path:
+            data = _json(_topics(path))
+            media_type = media.PYDOC
+        elif path:
             try:
                 data = path.read_bytes()
             except OSError as error:
                 raise SourceError(uri, explain(error)) from error
             media_type = media.PYTHON
         elif _is_binary(name):
-            data = json.dumps(_render(uri, name), ensure_ascii=False).encode()
+            data = _json(_render(uri, name))
             media_type = media.PYDOC
         else:
             raise SourceError(uri, "no module of this Python: check the name")
@@ -124,14 +140,13 @@ class StandardLibrary:
             media_type=media_type,
             digest=digest(data),
             data=data,
-            metadata={"module": name},
+            metadata={"module": _front(name)},
         )
 
 
 def _is_wanted(name: str) -> bool:
-    """Whether the last part of a module's name is that of a public, useful one."""
-    last = name.rpartition(".")[2]
-    return last not in _NO_LIBRARY and (last == "__future__" or not last.startswith("_"))
+    """Whether a module, by the last part of its name, is a public and useful one."""
+    return name == "__future__" or not (name in _NO_LIBRARY or name.startswith("_"))
 
 
 def _with_submodules(name: str) -> Iterator[str]:
@@ -139,11 +154,33 @@ def _with_submodules(name: str) -> Iterator[str]:
     if _source(name) or _is_binary(name):
         yield name
     if "." not in name:
-        yield from filter(_is_binary, (f"_{name}", *_BEHIND.get(name, ())))
+        yield from _behind(name)
     spec = _spec(name)
-    for module in pkgutil.iter_modules(spec.submodule_search_locations if spec else []):
-        if _is_wanted(module.name):
-            yield from _with_submodules(f"{name}.{module.name}")
+    # Not None, which would mean every module there is.
+    inside = (spec and spec.submodule_search_locations) or []
+    for module in pkgutil.iter_modules(inside):
+        last = module.name
+        if last not in _NO_LIBRARY and not last.startswith("__"):
+            yield from _with_submodules(f"{name}.{last}")
+
+
+def _behind(name: str) -> Iterator[str]:
+    """The private modules at the top whose front is ``name`` or is in it."""
+    fronts = _FRONTS | {f"_{name}": name}
+    for private, front in fronts.items():
+        # A private module in Python beside its public one is the same again, slower.
+        named = private in _FRONTS and _source(private)
+        if front.partition(".")[0] == name and (named or _is_binary(private)):
+            yield private
+
+
+def _front(name: str) -> str:
+    """The name under which people know what is in a module."""
+    if name in _FRONTS:
+        return _FRONTS[name]
+    if "." not in name:
+        return name if name == "__future__" else name.lstrip("_")
+    return ".".join(part for part in name.split(".") if not part.startswith("_"))
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -158,7 +195,9 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
+@cache
 def _library() -> list[str]:
+    """The folders of the library itself, without what was installed beside it."""
     paths = (
         sysconfig.get_path("stdlib"),
         sysconfig.get_path("platstdlib"),
@@ -183,8 +222,24 @@ def _is_binary(name: str) -> bool:
     return bool(spec and spec.origin and spec.origin.endswith(tuple(EXTENSION_SUFFIXES)))
 
 
+def _json(entries: list[Entry]) -> bytes:
+    return json.dumps(entries, ensure_ascii=False).encode()
+
+
+def _topics(path: Path) -> list[Entry]:
+    """The chapters on the language, which the library keeps as one dict of texts."""
+    for node in parse(path.read_bytes()).body:
+        if isinstance(node, ast.Assign):
+            topics = cast("dict[str, str]", ast.literal_eval(node.value))
+            return [
+                Entry(name=name, kind="topic", signature=name, doc=doc.strip())
+                for name, doc in topics.items()
+            ]
+    return []
+
+
 def _render(uri: str, name: str) -> list[Entry]:
-    front = _FRONTS.get(name, name.lstrip("_"))
+    front = _front(name)
     try:
         module = import_module(name)
         facade = import_module(front)
@@ -198,22 +253,34 @@ def _render(uri: str, name: str) -> list[Entry]:
 
 def _members(module: ModuleType, facade: ModuleType) -> Iterator[Entry]:
     """What the front passes on of a module, under the front's name."""
+    path = _source(facade.__name__) if facade is not module else None
+    # What the front defines in Python too, as what to do without C, is documented there.
+    documented = defined(path.read_bytes()) if path else set[str]()
     # Nobody writes builtins.len.
     prefix = "" if module.__name__ == "builtins" else f"{facade.__name__}."
     for name, value in sorted(vars(module).items()):
         if name.startswith("_") or getattr(facade, name, None) is not value:
             continue
+        if name in documented:
+            continue
         if inspect.isclass(value):
             yield from _described(prefix + name, "class", value)
-            for method, function in sorted(vars(value).items()):
-                if not method.startswith("_") and callable(getattr(value, method, None)):
-                    dotted = f"{prefix}{name}.{method}"
-                    yield from _described(dotted, "method", function)
+            for member, described in sorted(vars(value).items()):
+                if is_public(member) and _is_own(member, described):
+                    yield from _described(f"{prefix}{name}.{member}", "method", described)
         elif inspect.isroutine(value):
             yield from _described(prefix + name, "function", value)
 
 
-# Any: the members of a module may be anything.
+# Any: what is in a module or class may be anything.
+def _is_own(name: str, value: Any) -> bool:
+    """Whether a class's member says something that not every object's says."""
+    if not (inspect.isroutine(value) or inspect.isdatadescriptor(value)):
+        return False
+    everyones = getattr(type, name, None)
+    return getattr(everyones, "__doc__", None) != value.__doc__
+
+
 def _described(name: str, kind: str, value: Any) -> Iterator[Entry]:
     # Not getdoc(), which would repeat an inherited docstring at each heir.
     doc = getattr(value, "__doc__", None)

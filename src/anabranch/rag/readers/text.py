@@ -89,9 +89,7 @@ def _parts(content: Content, path: Path) -> Iterator[Document]:
     number = 0
     for start, part in _cut(_stream(content, path)):
         if part.strip():
-            yield Document(
-                f"{content.uri}#{number}", part, content.metadata, start=start
-            )
+            yield Document(f"{content.uri}#{number}", part, content.metadata, start=start)
             number += 1
 
 
@@ -135,9 +133,7 @@ def _stream(content: Content, path: Path) -> Iterator[str]:
     except (OSError, ValueError) as error:
         raise SourceError(content.uri, explain(error)) from error
     if running.hexdigest() != content.digest:
-        raise SourceError(
-            content.uri, "changed while it was being read: index it again"
-        )
+        raise SourceError(content.uri, "changed while it was being read: index it again")
 
 
 def _mark_bytes(encoding: str) -> bytes:

@@ -83,7 +83,9 @@ class WebReader:
             raise RuntimeError("WebReader is not open: use it in 'async with WebReader()'")
         url = urldefrag(uri).url
         if not url.lower().startswith(("http://", "https://")):
-            raise SourceError(uri, "is not a web address: give one with http:// or https://")
+            raise SourceError(
+                uri, "is not a web address: give one with http:// or https://"
+            )
         import aiohttp
 
         try:
@@ -120,7 +122,9 @@ class WebReader:
         # The announced length is that of the packed page, and may be a lie: a reason to
         # refuse early, never a reason to trust.
         if (response.content_length or 0) > self.max_bytes:
-            raise SourceError(url, self._too_large(f"is {megabytes(response.content_length or 0)}"))
+            raise SourceError(
+                url, self._too_large(f"is {megabytes(response.content_length or 0)}")
+            )
         pieces: list[bytes] = []
         size = 0
         async for piece in response.content.iter_any():

@@ -8,9 +8,9 @@ _TERM = re.compile(r"\w+")
 
 # Words so common that matching them only costs time; BM25 gives them next to no weight.
 _STOP = frozenset(
-    "a an and are as at be by can do does for from has have how i if in into is it its me my "
-    "no not of on or so such that the their then there these they this to was we what when "
-    "where which who why will with would you your".split()
+    "a an and are as at be by can do does for from has have how i if in into is it its me "
+    "my no not of on or so such that the their then there these they this to was we what "
+    "when where which who why will with would you your".split()
 )
 
 

@@ -102,7 +102,7 @@ class SqliteStore:
         self._matrix_turn = threading.Lock()
 
     @classmethod
-    async def create(cls, folder: Path, embedder: Embedder) -> Self:
+    async def create(cls, folder: Path, embedder: Embedder) -> SqliteStore:
         """Open an index for writing; make it if there is none.
 
         Raises:
@@ -111,7 +111,7 @@ class SqliteStore:
             StoreError: The folder cannot be written, or holds something else.
         """
 
-        def begin() -> Self:
+        def begin() -> SqliteStore:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -130,7 +130,7 @@ class SqliteStore:
         return await asyncio.to_thread(begin)
 
     @classmethod
-    async def open(cls, folder: Path, embedder: Embedder | None = None) -> Self:
+    async def open(cls, folder: Path, embedder: Embedder | None = None) -> SqliteStore:
         """Open an index for reading.
 
         Raises:
@@ -138,7 +138,7 @@ class SqliteStore:
             StoreError: There is no index in the folder, or it cannot be read.
         """
 
-        def begin() -> Self:
+        def begin() -> SqliteStore:
             if not (folder / FILE).is_file():
                 raise StoreError(
                     f"{folder} holds no index: make one with "
@@ -202,7 +202,8 @@ class SqliteStore:
 
         def find(db: sqlite3.Connection) -> Version | None:
             row = db.execute(
-                "SELECT uri, digest, fingerprint FROM source WHERE uri = ? AND state = 'complete'",
+                "SELECT uri, digest, fingerprint FROM source"
+                " WHERE uri = ? AND state = 'complete'",
                 (uri,),
             ).fetchone()
             return Version(*row) if row else None
@@ -228,7 +229,8 @@ class SqliteStore:
 
         def find(db: sqlite3.Connection) -> tuple[int, int]:
             sources, chunks = db.execute(
-                "SELECT count(*), coalesce(sum(chunks), 0) FROM source WHERE state = 'complete'"
+                "SELECT count(*), coalesce(sum(chunks), 0) FROM source"
+                " WHERE state = 'complete'"
             ).fetchone()
             return sources, chunks
 
@@ -324,9 +326,10 @@ class SqliteStore:
     def _mode(self, mode: str) -> str:
         # Where nothing can be written, SQLite cannot make the files beside a WAL either,
         # and need not: nobody can be writing.
-        alone = not os.access(self.folder, os.W_OK) and not self._path.with_name(
-            f"{FILE}-wal"
-        ).exists()
+        alone = (
+            not os.access(self.folder, os.W_OK)
+            and not self._path.with_name(f"{FILE}-wal").exists()
+        )
         return "immutable=1" if alone and mode == "mode=ro" else mode
 
     def _shut(self) -> None:
@@ -338,7 +341,9 @@ class SqliteStore:
         self._unlock = _nothing
 
     def _check(self, embedder: Embedder | None) -> None:
-        meta = self._readers.submit(lambda: self._with_connection(_meta, "mode=ro")).result()
+        meta = self._readers.submit(
+            lambda: self._with_connection(_meta, "mode=ro")
+        ).result()
         if meta.get("format") != FORMAT:
             raise StoreError(
                 f"{self.folder} holds an index of format {meta.get('format')}, and this "
@@ -422,9 +427,7 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _transaction(
-    db: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]
-) -> R:
+def _transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]) -> R:
     db.execute("BEGIN IMMEDIATE")
     try:
         result = work(db)
@@ -602,8 +605,10 @@ def _explained(folder: Path, error: sqlite3.Error) -> StoreError:
             "index again"
         )
     if "readonly" in said or "unable to open" in said:
-        return StoreError(f"{folder / FILE} cannot be opened or written ({said}): check "
-                          "who may write there")
+        return StoreError(
+            f"{folder / FILE} cannot be opened or written ({said}): check "
+            "who may write there"
+        )
     return StoreError(f"{folder / FILE}: {said}")
 
 

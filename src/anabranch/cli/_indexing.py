@@ -1,0 +1,146 @@
+"""Bringing an index up to date before somebody's eyes: for ``index`` and ``demo``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from anabranch.cli._terminal import Weight, counted, say, seconds, shown_path, size
+
+if TYPE_CHECKING:
+    from anabranch.errors import SourceError
+    from anabranch.observe import Observer
+    from anabranch.rag.pipeline import Report
+
+SHOWN_BROKEN = 20
+
+
+def progress(title: str = "indexing") -> Observer:
+    """A bar of sources, with the passages stored."""
+    from anabranch.jobs import Progress
+    from anabranch.observe import Observers
+
+    # Behind Observers, since the work must go on when standard error is closed.
+    return Observers(Progress(title, unit="source"))
+
+
+@contextmanager
+def told_when_interrupted(folder: Path) -> Iterator[None]:
+    """Says what is safe when the block is interrupted; the interrupt goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = counted(stored_sources(folder), "source")
+        is_or_are = "is" if kept == "1 source" else "are"
+        say(f"interrupted: {kept} {is_or_are} stored; run the same command again to go on")
+        raise
+
+
+def stored_sources(folder: Path) -> int:
+    """How many sources an index holds; none if there is no index yet."""
+    from anabranch.errors import StoreError
+    from anabranch.jobs import asyncio_run
+    from anabranch.rag import SqliteStore
+
+    async def count() -> int:
+        async with await SqliteStore.open(folder) as store:
+            return (await store.count())[0]
+
+    try:
+        return asyncio_run(count())
+    except StoreError:
+        return 0
+
+
+def summary(report: Report, folder: Path) -> str:
+    """What was done, as a table of two columns."""
+    weight = Weight(sys.stdout)
+    rows = {
+        "sources": _sources(report),
+        "documents": f"{report.documents:,}",
+        "passages": f"{report.chunks:,}",
+        "embedded": _embedded(report),
+        "time": _time(report),
+        "at once": ", ".join(f"{n} {stage}" for stage, n in report.at_once.items()),
+        "memory": f"{size(peak_memory())} at most",
+        "on disk": f"{size(disk_usage(folder))} in {shown_path(str(folder.absolute()))}",
+    }
+    lines = [
+        f"{weight.dim(f'{name:<10}')} {value}" for name, value in rows.items() if value
+    ]
+    if report.sources and not report.embedded:
+        lines.append(_nothing_embedded(report))
+    return "\n".join(lines)
+
+
+def _sources(report: Report) -> str:
+    parts = {
+        "new": report.new,
+        "changed": report.changed,
+        "unchanged": report.unchanged,
+        "broken": len(report.broken),
+        "removed": report.removed,
+    }
+    shown = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    line = f"{report.sources:,}" + (f": {shown}" if shown else "")
+    if report.skipped:
+        line += f" ({counted(report.skipped, 'file')} of other kinds skipped)"
+    return line
+
+
+def _embedded(report: Report) -> str:
+    reused = report.chunks - report.embedded
+    return f"{report.embedded:,}" + (f" ({reused:,} vectors reused)" if reused else "")
+
+
+def _time(report: Report) -> str:
+    if not report.chunks:
+        return seconds(report.elapsed_s)
+    rate = report.chunks / max(report.elapsed_s, 0.001)
+    return f"{seconds(report.elapsed_s)} ({rate:,.0f} passages/s)"
+
+
+def _nothing_embedded(report: Report) -> str:
+    if report.unchanged == report.sources:
+        return "Nothing was embedded again: every source is unchanged."
+    if report.chunks:
+        return "Nothing was embedded again: the vectors of every passage were there."
+    return "Nothing was embedded."
+
+
+def say_broken(broken: Sequence[SourceError], *, everything: bool) -> None:
+    """The broken sources and why, for people."""
+    if not broken:
+        return
+    say(f"{counted(len(broken), 'source')} could not be read:")
+    shown = len(broken) if everything else SHOWN_BROKEN
+    for error in broken[:shown]:
+        say(f"  {shown_path(error.uri)}: {error.reason}")
+    if len(broken) > shown:
+        say(
+            f"  and {len(broken) - shown:,} more: --debug shows all of them, and "
+            "--report FILE writes them down"
+        )
+
+
+def write_broken(broken: Sequence[SourceError], file: TextIO) -> None:
+    """The broken sources and why, for programs: a JSON object a line."""
+    for error in broken:
+        print(json.dumps({"source": error.uri, "reason": error.reason}), file=file)
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes of the index's own files."""
+    return sum(file.stat().st_size for file in folder.glob("index.sqlite*"))
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process had."""
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

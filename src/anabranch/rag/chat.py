@@ -1,0 +1,330 @@
+"""Answers from any endpoint that speaks OpenAI's chat completions, as they are written.
+
+A streamed answer is a series of server-sent events, each a JSON object with a few
+characters. Bytes come in packets that know nothing of lines, events or characters, so
+:class:`EventParser` takes them as they come.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from http import HTTPStatus
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+from urllib.parse import urlsplit
+
+from anabranch.errors import ChatError, UsageError
+from anabranch.rag.answer import Message
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+_DONE = "[DONE]"
+_MOST_EVENT_CHARACTERS = 1 << 22
+_MOST_ERROR_BYTES = 1 << 16
+_SHOWN_CHARACTERS = 300
+
+_REMEDIES = {
+    400: "check the model's name, and how long a text it takes",
+    401: "give a valid key",
+    403: "the key may not use this model",
+    404: "check the address, which often ends in /v1, and the model's name",
+    429: "wait a while and try again, or look at your quota",
+}
+
+
+class ChatModel:
+    """A language model behind an OpenAI-compatible endpoint.
+
+    Use it as an async context manager; its connections close when the block ends. Any
+    number of answers may be streamed at once. Nothing is tried a second time.
+
+    Args:
+        url: The endpoint's base, such as ``http://localhost:11434/v1``.
+        model: The model's name there.
+        key: Sent as a bearer token, and never followed elsewhere by a redirect.
+        timeout: Seconds to wait for a connection, and for each next sign of life.
+
+    Raises:
+        UsageError: An argument cannot be meant.
+    """
+
+    def __init__(
+        self, url: str, model: str, *, key: str | None = None, timeout: float = 60.0
+    ) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise UsageError(
+                f"{url} is not the address of a language model: give one such as "
+                "http://localhost:11434/v1"
+            )
+        if not model:
+            raise UsageError("the model's name is empty")
+        if key is not None and not (key.isascii() and key.isprintable() and key):
+            raise UsageError("the key has characters that no key has: copy it again")
+        if timeout <= 0:
+            raise UsageError(f"timeout is {timeout}: it must be above 0 seconds")
+        self.url = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        self.model = model
+        self.timeout = timeout
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._session: ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            import aiohttp
+        except ImportError as error:
+            raise ImportError(
+                "ChatModel needs aiohttp: pip install 'anabranch[rag]'"
+            ) from error
+        self._session = aiohttp.ClientSession(
+            headers={"User-Agent": "anabranch", **self._headers},
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=self.timeout, sock_read=self.timeout
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+        """The answer, piece by piece, as the model writes it.
+
+        An endpoint that does not stream gives its answer as one piece. Closing the
+        iterator closes the connection, which most endpoints take as a sign to stop.
+
+        Raises:
+            ChatError: It cannot be reached, refuses, or breaks off; what came is valid.
+            RuntimeError: It was not entered with ``async with``.
+        """
+        if self._session is None:
+            raise RuntimeError(
+                "ChatModel is not open: use it in 'async with ChatModel(...)'"
+            )
+        import aiohttp
+
+        body = {
+            "model": self.model,
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "stream": True,
+        }
+        response: ClientResponse | None = None
+        try:
+            async with self._session.post(
+                self.url, json=body, allow_redirects=False
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    raise await self._refusal(response)
+                async for piece in self._pieces(response):
+                    yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise self._explained(error, has_begun=response is not None) from error
+
+    async def _pieces(self, response: ClientResponse) -> AsyncIterator[str]:
+        """What the answer says, whether it is events or one JSON object."""
+        packets = response.content.iter_any()
+        start = b""
+        async for packet in packets:
+            start = (start + packet).lstrip(b" \t\r\n")
+            if start:
+                break
+        if start.startswith(b"{"):
+            whole = bytearray(start)
+            async for packet in packets:
+                whole += packet
+                self._refuse_above(len(whole))
+            yield self._whole(bytes(whole))
+            return
+        parser, is_finished = EventParser(), False
+        async for event in _events(parser, start, packets):
+            if event == _DONE:
+                return
+            text, is_last = self._delta(event)
+            is_finished |= is_last
+            if text:
+                yield text
+            self._refuse_above(parser.held)
+        if not is_finished:
+            raise ChatError(f"{self.url}: the answer broke off before its end")
+
+    def _delta(self, event: str) -> tuple[str, bool]:
+        """The characters of one event, and whether the model says it was the last."""
+        data = self._object(event)
+        choice = _first_choice(data)
+        return _text(choice.get("delta")), choice.get("finish_reason") is not None
+
+    def _whole(self, body: bytes) -> str:
+        return _text(_first_choice(self._object(body)).get("message"))
+
+    def _object(self, text: str | bytes) -> dict[str, Any]:
+        # Any: what a server sends may be anything; each access looks before it takes.
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            shown = _shortened(
+                text if isinstance(text, str) else text.decode("utf-8", "replace")
+            )
+            raise ChatError(
+                f"{self.url}: the answer is not that of a chat model: {shown!r}; check the "
+                "address, which often ends in /v1"
+            )
+        found = cast("dict[str, Any]", data)
+        if error := found.get("error"):
+            raise ChatError(f"{self.url}: the model failed: {_message(error)}")
+        return found
+
+    async def _refusal(self, response: ClientResponse) -> ChatError:
+        status, reason = response.status, response.reason or ""
+        if location := response.headers.get("Location"):
+            return ChatError(
+                f"{self.url}: the server answered {status} and points to {location}: give "
+                "that address",
+                status=status,
+            )
+        body = await response.content.read(_MOST_ERROR_BYTES)
+        said = _said(body.decode("utf-8", "replace"))
+        remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "")
+        parts = [f"the server answered {status} {reason}".rstrip(), said]
+        sentence = ": ".join(part for part in parts if part)
+        return ChatError(
+            f"{self.url}: {sentence}" + (f" ({remedy})" if remedy else ""), status=status
+        )
+
+    def _refuse_above(self, size: int) -> None:
+        if size > _MOST_EVENT_CHARACTERS:
+            raise ChatError(f"{self.url}: the answer is no text of any sensible length")
+
+    def _explained(self, error: Exception, *, has_begun: bool) -> ChatError:
+        import aiohttp
+
+        match error:
+            case TimeoutError():
+                reason = (
+                    f"no sign of life for {self.timeout:g} s: try again, or wait longer"
+                )
+            case aiohttp.ClientConnectorDNSError():
+                reason = "the host name cannot be found: check the address and the network"
+            case aiohttp.ClientConnectorCertificateError():
+                reason = "the server's certificate is not trusted"
+            case aiohttp.ClientSSLError():
+                reason = "no secure connection: the server may not speak TLS on this port"
+            case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+                reason = "the connection was refused: is the model's server running?"
+            case aiohttp.ClientConnectorError(os_error=cause):
+                reason = f"cannot connect: {cause.strerror or cause}"
+            case aiohttp.InvalidURL():
+                reason = "is not a valid address: check its spelling"
+            case _ if has_begun:
+                reason = "the answer broke off before its end"
+            case aiohttp.ServerDisconnectedError() | ConnectionError():
+                reason = "the server closed the connection without an answer"
+            case _:
+                reason = f"cannot be asked: {error or type(error).__name__}"
+        return ChatError(f"{self.url}: {reason}")
+
+
+class EventParser:
+    """Server-sent events out of bytes, however the bytes were cut.
+
+    Source: WHATWG, "HTML Living Standard", 9.2.6 "Interpreting an event stream".
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+        self._rest = ""
+        self._data: list[str] = []
+
+    @property
+    def held(self) -> int:
+        """How many characters wait for the end of their event."""
+        return len(self._rest) + sum(map(len, self._data))
+
+    def feed(self, packet: bytes) -> Iterator[str]:
+        """The data of each event that this packet completes."""
+        text = self._rest + self._decoder.decode(packet)
+        # A carriage return at the end may be half of a line's end.
+        held = "\r" if text.endswith("\r") else ""
+        lines = (
+            text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        )
+        self._rest = lines.pop() + held
+        for line in lines:
+            yield from self._line(line)
+
+    def close(self) -> Iterator[str]:
+        """The data of an event that was complete but for the line's end behind it."""
+        yield from self._line(self._rest.removesuffix("\r"))
+        yield from self._line("")
+
+    def _line(self, line: str) -> Iterator[str]:
+        if line:
+            field, _, value = line.partition(":")
+            if field == "data":
+                self._data.append(value.removeprefix(" "))
+        elif self._data:
+            yield "\n".join(self._data)
+            self._data.clear()
+
+
+async def _events(
+    parser: EventParser, start: bytes, packets: AsyncIterator[bytes]
+) -> AsyncIterator[str]:
+    for event in parser.feed(start):
+        yield event
+    async for packet in packets:
+        for event in parser.feed(packet):
+            yield event
+    for event in parser.close():
+        yield event
+
+
+def _first_choice(data: dict[str, Any]) -> dict[str, Any]:
+    choices = data.get("choices")
+    first: object = (
+        cast("list[object]", choices)[0] if isinstance(choices, list) and choices else {}
+    )
+    return cast("dict[str, Any]", first) if isinstance(first, dict) else {}
+
+
+def _text(message: object) -> str:
+    content = (
+        cast("dict[str, Any]", message).get("content") if isinstance(message, dict) else ""
+    )
+    return content if isinstance(content, str) else ""
+
+
+def _said(body: str) -> str:
+    """What a server says of an error, in whichever of the usual forms."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        return _shortened("" if body.lstrip().startswith("<") else body)
+    found = cast("dict[str, Any]", data)
+    return _message(
+        found.get("error") or found.get("detail") or found.get("message") or body
+    )
+
+
+def _message(error: object) -> str:
+    if isinstance(error, dict):
+        found = cast("dict[str, Any]", error)
+        error = found.get("message") or found
+    return _shortened(str(error))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + " …"
