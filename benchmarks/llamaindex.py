@@ -1,7 +1,7 @@
 """LlamaIndex's side of the comparison, in the fastest form that its own parts allow.
 
 Both sides count tokens with the model's own tokenizer and get the same text. What this one
-is given beyond its defaults, each measured to be no slower:
+is given beyond its defaults, to its advantage:
 
 - The pages are made text by our reader for HTML: its chunks are then the same size of the
   same text. Its own, ``HTMLTagReader`` over BeautifulSoup, needs many times the CPU; one

@@ -34,40 +34,41 @@ def told_when_interrupted(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = counted(stored_sources(folder), "source")
+        kept = counted(stored(folder)[0], "source")
         is_or_are = "is" if kept == "1 source" else "are"
         say(f"interrupted: {kept} {is_or_are} stored; run the same command again to go on")
         raise
 
 
-def stored_sources(folder: Path) -> int:
-    """How many sources an index holds; none if there is no index yet."""
+def stored(folder: Path) -> tuple[int, int]:
+    """How many sources and passages an index holds; none if there is no index yet."""
     from anabranch.errors import StoreError
     from anabranch.jobs import asyncio_run
     from anabranch.rag import SqliteStore
 
-    async def count() -> int:
+    async def count() -> tuple[int, int]:
         async with await SqliteStore.open(folder) as store:
-            return (await store.count())[0]
+            return await store.count()
 
     try:
         return asyncio_run(count())
     except StoreError:
-        return 0
+        return 0, 0
 
 
 def summary(report: Report, folder: Path) -> str:
     """What was done, as a table of two columns."""
     weight = Weight(sys.stdout)
+    sources, passages = stored(folder)
     rows = {
         "sources": _sources(report),
-        "documents": f"{report.documents:,}",
-        "passages": f"{report.chunks:,}",
-        "embedded": _embedded(report),
+        "documents": f"{report.documents:,}" if report.documents else "",
+        "passages": _passages(report) if report.chunks else "",
         "time": _time(report),
-        "at once": ", ".join(f"{n} {stage}" for stage, n in report.at_once.items()),
+        "at once": ", ".join(f"{stage} {most}" for stage, most in report.at_once.items()),
         "memory": f"{size(peak_memory())} at most",
-        "on disk": f"{size(disk_usage(folder))} in {shown_path(str(folder.absolute()))}",
+        "index": f"{counted(sources, 'source')}, {counted(passages, 'passage')}, "
+        f"{size(disk_usage(folder))} in {shown_path(str(folder.absolute()))}",
     }
     lines = [
         f"{weight.dim(f'{name:<10}')} {value}" for name, value in rows.items() if value
@@ -92,9 +93,10 @@ def _sources(report: Report) -> str:
     return line
 
 
-def _embedded(report: Report) -> str:
+def _passages(report: Report) -> str:
     reused = report.chunks - report.embedded
-    return f"{report.embedded:,}" + (f" ({reused:,} vectors reused)" if reused else "")
+    line = f"{report.chunks:,}: {report.embedded:,} embedded"
+    return line + (f", {counted(reused, 'vector')} reused" if reused else "")
 
 
 def _time(report: Report) -> str:

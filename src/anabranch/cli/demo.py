@@ -24,10 +24,11 @@ examples:
 
 It needs no network and no key. Run it a second time: nothing is embedded again."""
 
+# Each has a good answer in the well-known modules, and either model finds it.
 QUESTIONS = (
-    "How do I limit how many coroutines run at the same time?",
-    "Which container counts how often each element occurs?",
-    "How can I write log messages to several files that are rotated by size?",
+    "How do I cancel a task after a timeout?",
+    "How do I find all files matching a pattern in a directory tree?",
+    "How do I rotate log files when they reach a certain size?",
 )
 SHOWN_HITS = 3
 

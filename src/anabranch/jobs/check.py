@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Iterable
+
 from anabranch.errors import UsageError
 
 
@@ -19,3 +21,15 @@ def check_errors(value: object) -> None:
     """Refuse an error policy that does not exist."""
     if value not in ("raise", "return", "skip"):
         raise UsageError(f"errors must be 'raise', 'return' or 'skip', not {value!r}")
+
+
+def check_items(value: object) -> None:
+    """Refuse what cannot be iterated.
+
+    Raises:
+        TypeError: As from any other function over items.
+    """
+    if not isinstance(value, Iterable | AsyncIterable):
+        raise TypeError(
+            f"items must be an iterable or async iterable, not {type(value).__name__}"
+        )

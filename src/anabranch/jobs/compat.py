@@ -42,12 +42,12 @@ async def run_jobs(
         _close_all(jobs)
 
 
-def _close_all(jobs: object) -> None:
+def _close_all(jobs: Any) -> None:
     """Close the coroutines that exist: a generator's others were never made."""
     close = getattr(jobs, "close", None)
     if close is not None:
         close()
-    elif isinstance(jobs, Iterable) and length_hint(jobs, 0):
+    elif hasattr(jobs, "__iter__") and length_hint(jobs, 0):
         for job in jobs:
             job.close()
 

@@ -24,8 +24,9 @@ import asyncio
 import reprlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context, copy_context
+from inspect import iscoroutine
 from time import perf_counter
-from types import CoroutineType, coroutine
+from types import coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
 from anabranch.errors import JobCancelled
@@ -94,7 +95,7 @@ class Crew(Generic[T, R]):
         size = concurrency if source.size is None else min(concurrency, source.size)
         if observer is not None:
             observer.begun(source.size)
-        self._tasks = {asyncio.create_task(self._work()) for _ in range(max(1, size))}
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(max(1, size))]
         self._alive = len(self._tasks)
         for task in self._tasks:
             task.add_done_callback(self._left)
@@ -194,7 +195,7 @@ class Crew(Generic[T, R]):
         value: R | None = None
         try:
             given = context.run(self._fn, item)
-            job = given if isinstance(given, CoroutineType) else _awaited(given)
+            job = given if iscoroutine(given) else _awaited(given)
             value = yield from _drive(context, job)
         except asyncio.CancelledError as cancelled:
             if self._stopping:

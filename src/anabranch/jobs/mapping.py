@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Final, Literal, TypeVar, overload
 
-from anabranch.jobs.check import check_count, check_errors
+from anabranch.jobs.check import check_count, check_errors, check_items
 from anabranch.jobs.crew import Crew
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.progress import watcher
@@ -97,6 +97,7 @@ async def amap(
     """
     check_count("concurrency", concurrency)
     check_errors(errors)
+    check_items(items)
     results = _Results()
     crew = Crew(
         fn,

@@ -66,18 +66,10 @@ class AsyncSource(Generic[T]):
 
 
 def source_of(items: Iterable[T] | AsyncIterable[T]) -> SyncSource[T] | AsyncSource[T]:
-    """The source for ``items``.
-
-    Raises:
-        TypeError: ``items`` cannot be iterated.
-    """
+    """The source for ``items``."""
     if isinstance(items, AsyncIterable):
         return AsyncSource(items)
-    if isinstance(items, Iterable):
-        return SyncSource(items)
-    raise TypeError(
-        f"items must be an iterable or async iterable, not {type(items).__name__}"
-    )
+    return SyncSource(items)
 
 
 def _size(items: object) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
-from anabranch.jobs.check import check_count, check_errors
+from anabranch.jobs.check import check_count, check_errors, check_items
 from anabranch.jobs.crew import Crew
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.progress import watcher
@@ -232,9 +232,8 @@ def astream(
     if buffer is not None:
         check_count("buffer", buffer, least=0)
     check_errors(errors)
+    check_items(items)
     ahead = max(8 * concurrency, 1024) if buffer is None else buffer
-    if not isinstance(items, AsyncIterable | Iterable):
-        source_of(items)  # refuses, at the call
 
     def start() -> tuple[Crew[T, R], _Window]:
         window = _Window(concurrency + ahead, ordered=ordered)

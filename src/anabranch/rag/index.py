@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -73,7 +73,7 @@ async def index(
 
 
 @asynccontextmanager
-async def open_index(folder: str | os.PathLike[str]) -> AsyncIterator[FusionRetriever]:
+async def open_index(folder: str | os.PathLike[str]) -> AsyncGenerator[FusionRetriever]:
     """A retriever over an index: vectors and full text at once, fused.
 
     Raises:

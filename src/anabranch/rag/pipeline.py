@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
@@ -305,7 +305,7 @@ class _Run:
         return Version(content.uri, content.digest, self._parts.fingerprint)
 
     @contextmanager
-    def _counted(self, stage: str) -> Iterator[None]:
+    def _counted(self, stage: str) -> Generator[None]:
         now = self._busy.get(stage, 0) + 1
         self._busy[stage] = now
         self._report.at_once[stage] = max(now, self._report.at_once.get(stage, 0))

@@ -81,13 +81,13 @@ class TokenSplitter:
 
     def _end(self, bounds: NDArray[np.int64], levels: NDArray[np.uint8], begin: int) -> int:
         """One past the last word of the chunk that begins at ``begin``."""
-        room = bounds[begin] + self._max
+        room = int(bounds[begin]) + self._max
         end = int(np.searchsorted(bounds, room, side="right")) - 1
         if end <= begin:
             return begin + 1
         if end >= len(levels):
             return len(levels)
-        half = int(np.searchsorted(bounds, bounds[begin] + (self._max + 1) // 2))
+        half = int(np.searchsorted(bounds, int(bounds[begin]) + (self._max + 1) // 2))
         low = min(max(half, begin + 1), end)
         reach = levels[low : end + 1][::-1]
         return end - int(np.argmax(reach))  # the latest of the strongest
@@ -95,7 +95,7 @@ class TokenSplitter:
     def _next(self, bounds: NDArray[np.int64], begin: int, end: int) -> int:
         if not self._overlap:
             return end
-        back = int(np.searchsorted(bounds, bounds[end] - self._overlap))
+        back = int(np.searchsorted(bounds, int(bounds[end]) - self._overlap))
         return max(begin + 1, min(back, end))
 
 

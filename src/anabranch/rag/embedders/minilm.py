@@ -53,17 +53,18 @@ class MiniLMEmbedder:
         )
         self.tokenizer = WordTokenizer(vocabulary)
         try:
-            import onnxruntime
+            import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
         except ModuleNotFoundError as error:
             raise ImportError(
                 "this model needs onnxruntime: pip install 'anabranch[rag]'"
             ) from error
-        options = onnxruntime.SessionOptions()
+        runtime: Any = onnxruntime
+        options = runtime.SessionOptions()
         # One thread a run and a run a core beats one run on all cores by a quarter.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(
+        self._session: Any = runtime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
         )
         self._inputs = {given.name for given in self._session.get_inputs()}

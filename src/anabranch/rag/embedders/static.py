@@ -8,9 +8,11 @@ whose licence therefore applies to them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.rag.embedders.files import model_file
 from anabranch.rag.tokens import WordTokenizer
@@ -52,12 +54,14 @@ class StaticEmbedder:
         )
         self.tokenizer = WordTokenizer(vocabulary)
         try:
-            from safetensors.numpy import load_file
+            from safetensors import numpy as safetensors
         except ModuleNotFoundError as error:
             raise ImportError(
                 "the static model needs safetensors: pip install 'anabranch[static]'"
             ) from error
-        self._table: Vectors = load_file(weights)["embedding.weight"].astype(np.float32)
+        files: Any = safetensors  # its annotations are partial
+        tables: Mapping[str, NDArray[np.float16]] = files.load_file(weights)
+        self._table: Vectors = tables["embedding.weight"].astype(np.float32)
 
     async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
         return await asyncio.to_thread(self._embed, chunks)

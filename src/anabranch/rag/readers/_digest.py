@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hashlib import blake2b as Hasher
 
 
-def hasher() -> Hasher:
+def hasher() -> hashlib.blake2b:
     """A running BLAKE2b-128; ``.hexdigest()`` is what ``Content.digest`` holds."""
     return hashlib.blake2b(digest_size=16)
 

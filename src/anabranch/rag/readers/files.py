@@ -79,9 +79,10 @@ class Walk:
 
     def _walk(self) -> Iterator[str | SourceError]:
         for path in self._paths:
-            uri = os.path.abspath(path)
+            # Not resolve(): links stay as they were named.
+            uri = os.path.abspath(path)  # noqa: PTH100
             try:
-                mode = os.stat(uri).st_mode
+                mode = Path(uri).stat().st_mode
             except (OSError, ValueError) as error:
                 yield SourceError(printable(uri), explain(error))
                 continue
@@ -114,7 +115,7 @@ class Walk:
     def _entries(self, folder: str) -> Iterator[str | SourceError | os.DirEntry[str]]:
         """The files of one folder, and the folders in it, by name."""
         try:
-            status = os.stat(folder)
+            status = Path(folder).stat()
             identity = (status.st_dev, status.st_ino)
             if identity in self._walked:
                 return
@@ -223,7 +224,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     """
     # Look before opening, since opening some devices does something; open without
     # blocking and look again, since it may have been replaced by a pipe in between.
-    require_regular(os.stat(path).st_mode)
+    require_regular(Path(path).stat().st_mode)
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         require_regular(os.fstat(handle).st_mode)
@@ -234,6 +235,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def require_regular(mode: int) -> None:
+    """Raise what :func:`open_regular` does unless a file of this mode is regular."""
     if stat.S_ISDIR(mode):
         raise IsADirectoryError
     if not stat.S_ISREG(mode):
@@ -243,6 +245,7 @@ def require_regular(mode: int) -> None:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; not, if that cannot be told."""
     try:
         return entry.is_dir()
     except OSError:
@@ -259,11 +262,12 @@ def named(path: str) -> str | SourceError:
 
 
 def printable(path: str) -> str:
-    """``path`` with the bytes that are not UTF-8 written as ``\\xNN``."""
+    r"""``path`` with the bytes that are not UTF-8 written as ``\xNN``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def megabytes(size: int) -> str:
+    """A size in bytes, for people."""
     return f"{size / MIB:,.1f} MiB" if size >= MIB / 10 else f"{size:,} bytes"
 
 

@@ -274,9 +274,11 @@ _End = Callable[[_Flow], None]
 
 _ELEMENTS: tuple[tuple[str, _Start, _End | None], ...] = (
     (
-        "p div section article main header footer aside dl dt blockquote figure "
-        "figcaption form fieldset legend address details summary caption hgroup center "
-        "dialog menu dir body",
+        (
+            "p div section article main header footer aside dl dt blockquote figure "
+            "figcaption form fieldset legend address details summary caption hgroup "
+            "center dialog menu dir body"
+        ),
         _Flow.block,
         _Flow.block,
     ),

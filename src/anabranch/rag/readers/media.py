@@ -13,7 +13,7 @@ PYTHON = "text/x-python"
 PYDOC = "application/x-anabranch-pydoc+json"
 """A JSON list of ``{"name", "kind", "signature", "doc"}``, all strings: the docstrings
 of a module that has no source to read them from. ``kind`` is ``module``, ``class``,
-``function`` or ``method``."""
+``function``, ``method`` or ``topic``."""
 
 SUFFIXES = {
     ".txt": TEXT,
@@ -67,3 +67,8 @@ def of_bytes(start: bytes) -> str | None:
     if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return HTML
     return None if b"\0" in head else TEXT
+
+
+def unsupported(media_type: str) -> str:
+    """Why a page of this type is of no use, and which would be."""
+    return f"is {media_type}, which cannot be read: {', '.join(KINDS)} can"

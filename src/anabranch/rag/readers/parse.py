@@ -35,8 +35,5 @@ def documents(content: Content) -> Iterator[Document]:
     """
     media_type = media.ALIASES.get(content.media_type, content.media_type)
     if media_type not in _FORMATS:
-        raise SourceError(
-            content.uri,
-            f"is {media_type}, which cannot be read: {', '.join(media.KINDS)} can",
-        )
+        raise SourceError(content.uri, media.unsupported(media_type))
     yield from _FORMATS[media_type](content)

@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol, cast
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import text
 from anabranch.rag.types import Content, Document
 
-if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
-
 _pdfium = threading.Lock()
+
+
+class _TextPage(Protocol):
+    def get_text_bounded(self) -> str: ...
+    def close(self) -> None: ...
+
+
+class _Page(Protocol):
+    def get_textpage(self) -> _TextPage: ...
+    def close(self) -> None: ...
+
+
+class _Pdf(Protocol):
+    """What is used of pypdfium2, which has no types."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> _Page: ...
+    def get_metadata_value(self, key: str) -> str: ...
+    def close(self) -> None: ...
 
 
 def documents(content: Content) -> Iterator[Document]:
@@ -55,7 +71,7 @@ def documents(content: Content) -> Iterator[Document]:
             pdf.close()
 
 
-def _open(content: Content) -> PdfDocument:
+def _open(content: Content) -> _Pdf:
     try:
         import pypdfium2
     except ImportError as error:
@@ -63,7 +79,7 @@ def _open(content: Content) -> PdfDocument:
     data = text.held(content)
     try:
         with _pdfium:
-            return pypdfium2.PdfDocument(data)
+            return cast("_Pdf", pypdfium2.PdfDocument(data))
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower() or "security" in str(error).lower():
             reason = "is encrypted: save a copy without a password"
@@ -72,7 +88,7 @@ def _open(content: Content) -> PdfDocument:
         raise SourceError(content.uri, reason) from error
 
 
-def _page(uri: str, pdf: PdfDocument, index: int) -> str:
+def _page(uri: str, pdf: _Pdf, index: int) -> str:
     import pypdfium2
 
     try:
@@ -92,7 +108,7 @@ def _page(uri: str, pdf: PdfDocument, index: int) -> str:
 
 
 def clean(page: str) -> str:
-    """PDFium's text with ``\\n`` at line ends and hyphenated words made whole."""
+    r"""PDFium's text with ``\n`` at line ends and hyphenated words made whole."""
     page = page.replace("\r\n", "\n").replace("\0", "")
     # PDFium's marks for a hyphen that was put in to break a line.
     for mark in ("\x02", "\ufffe"):

@@ -18,7 +18,8 @@ class Entry(TypedDict):
     """One docstring.
 
     ``name`` is dotted, from the module on; ``signature`` is what stands above the
-    docstring; ``kind`` is ``module``, ``class``, ``function`` or ``method``.
+    docstring; ``kind`` is ``module``, ``class``, ``function``,
+    ``method``, or ``topic`` for a chapter on the language.
     """
 
     name: str

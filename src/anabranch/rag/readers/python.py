@@ -61,7 +61,9 @@ def _parse(content: Content) -> ast.Module:
         reason = f"is not Python that this interpreter reads: {error.msg}{where}"
         raise SourceError(content.uri, reason) from error
     except (ValueError, RecursionError, MemoryError) as error:
-        reason = f"is not Python that this interpreter reads: {error or 'nested too deep'}"
+        reason = (
+            f"is not Python that this interpreter reads: {str(error) or 'nested too deep'}"
+        )
         raise SourceError(content.uri, reason) from error
 
 

@@ -85,11 +85,10 @@ class StandardLibrary:
 
     DEMO: ClassVar[tuple[str, ...]] = tuple(
         (
-            "argparse asyncio base64 bisect builtins collections concurrent contextlib copy "
-            "csv dataclasses datetime enum fnmatch functools glob hashlib heapq html io "
+            "argparse asyncio base64 bisect builtins collections concurrent contextlib "
+            "copy csv dataclasses datetime fnmatch functools glob hashlib heapq html io "
             "itertools json logging math os pathlib pickle queue random re secrets shutil "
-            "sqlite3 string struct subprocess tempfile textwrap threading time tomllib typing "
-            "uuid"
+            "string struct subprocess tempfile textwrap threading time tomllib uuid"
         ).split()
     )
     """Well-known modules: enough documents to show something, few enough to embed soon."""
@@ -97,14 +96,12 @@ class StandardLibrary:
     def __init__(self, modules: Iterable[str] | None = None) -> None:
         self._modules = None if modules is None else tuple(modules)
         for name in self._modules or ():
-            if name.partition(".")[0] not in sys.stdlib_module_names:
-                raise UsageError(f"no module {name!r} in Python's standard library")
+            if next(_with_submodules(name), None) is None:
+                raise UsageError(f"no module {name!r} in this Python's standard library")
 
     def __iter__(self) -> Iterator[str]:
-        names = self._modules
-        if names is None:
-            names = sorted(filter(_is_wanted, sys.stdlib_module_names - _FRONTS.keys()))
-        for name in names:
+        public = sys.stdlib_module_names - _FRONTS.keys()
+        for name in self._modules or sorted(filter(_is_wanted, public)):
             for found in _with_submodules(name):
                 yield _SCHEME + found
         if self._modules is None and _source(_TOPICS):
@@ -185,7 +182,7 @@ def _front(name: str) -> str:
 
 def _spec(name: str) -> ModuleSpec | None:
     """Where a module is, found without importing it or the package it is in."""
-    path: list[str] | None = _library()
+    path: list[str] | None = _library() if _is_dotted(name) else None
     spec = None
     for part in name.split("."):
         # Only the library's own folders are searched: a json.py in the working folder
@@ -193,6 +190,10 @@ def _spec(name: str) -> ModuleSpec | None:
         spec = PathFinder.find_spec(part, path) if path else None
         path = list(spec.submodule_search_locations or ()) if spec else None
     return spec
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
 
 
 @cache

@@ -25,9 +25,9 @@ _CONTROLS = re.compile(r"[\x00-\x07\x0b\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]")
 
 
 def documents(content: Content) -> Iterator[Document]:
-    """The text as one document, or as many when it comes as a path.
+    r"""The text as one document, or as many when it comes as a path.
 
-    Lines end in ``\\n``, whatever they ended in. The parts of a large text, joined,
+    Lines end in ``\n``, whatever they ended in. The parts of a large text, joined,
     are the text but for parts that are blank; they end at a paragraph's or a line's end
     where there is one. Offsets count characters of the text with such line ends.
 
@@ -41,7 +41,7 @@ def documents(content: Content) -> Iterator[Document]:
 
 
 def read(content: Content) -> str:
-    """All the text of a content that is held, with ``\\n`` at the ends of lines.
+    r"""All the text of a content that is held, with ``\n`` at the ends of lines.
 
     A byte order mark decides the encoding, then what was declared, then whether it is
     UTF-8, and else it is Windows-1252.

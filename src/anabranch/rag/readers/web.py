@@ -16,7 +16,7 @@ from anabranch.rag.readers.parse import MEDIA_TYPES
 from anabranch.rag.types import Content
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientConnectorError, ClientResponse, ClientSession
 
 # Types that say nothing: the name or the bytes tell more.
 _VAGUE = frozenset({"", "application/octet-stream", "binary/octet-stream"})
@@ -103,11 +103,13 @@ class WebReader:
         path = urlsplit(url).path
         media_type = kind_of(declared, path)
         if media_type and media_type not in MEDIA_TYPES:
-            raise SourceError(url, unsupported(media_type))
+            raise SourceError(url, media.unsupported(media_type))
         data = await self._body(url, response)
         media_type = media_type or media.of_bytes(data)
         if media_type is None:
-            raise SourceError(url, unsupported(declared or "a binary file of unknown type"))
+            raise SourceError(
+                url, media.unsupported(declared or "a binary file of unknown type")
+            )
         large = len(data) > _HASHED_AT_ONCE
         return Content(
             uri=url,
@@ -143,16 +145,8 @@ class WebReader:
         match error:
             case TimeoutError():
                 return f"no complete answer within {self.timeout:g} s: try again later"
-            case aiohttp.ClientConnectorDNSError():
-                return "the host name cannot be found: check the address and the network"
-            case aiohttp.ClientConnectorCertificateError(certificate_error=reason):
-                return f"the server's certificate is not trusted: {reason}"
-            case aiohttp.ClientSSLError():
-                return "no secure connection: the server may not speak TLS on this port"
-            case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-                return "the connection was refused: nothing is listening there"
-            case aiohttp.ClientConnectorError(os_error=reason):
-                return f"cannot connect: {reason.strerror or reason}"
+            case aiohttp.ClientConnectorError() | aiohttp.ClientSSLError():
+                return no_connection(error)
             case aiohttp.TooManyRedirects():
                 return "redirects in a circle: check the address"
             case aiohttp.NonHttpUrlClientError():
@@ -166,7 +160,24 @@ class WebReader:
             case aiohttp.ServerDisconnectedError() | ConnectionError():
                 return "the server closed the connection without an answer: try again"
             case _:
-                return f"cannot be fetched: {error or type(error).__name__}"
+                return f"cannot be fetched: {str(error) or type(error).__name__}"
+
+
+def no_connection(error: ClientConnectorError) -> str:
+    """Why there was no connection to a server."""
+    import aiohttp
+
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "the host name cannot be found: check the address and the network"
+        case aiohttp.ClientConnectorCertificateError(certificate_error=reason):
+            return f"the server's certificate is not trusted: {reason}"
+        case aiohttp.ClientSSLError():
+            return "no secure connection: the server may not speak TLS on this port"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "the connection was refused: nothing is listening there"
+        case _:
+            return f"cannot connect: {error.os_error.strerror or error.os_error}"
 
 
 def phrase(response: ClientResponse) -> str:
@@ -202,7 +213,3 @@ def kind_of(declared: str, path: str) -> str | None:
     if declared == media.TEXT and suffixed not in (None, media.PDF, media.HTML):
         return suffixed
     return declared
-
-
-def unsupported(media_type: str) -> str:
-    return f"is {media_type}, which cannot be read: {', '.join(media.KINDS)} can"

@@ -20,7 +20,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -403,7 +403,9 @@ def _make_tables(db: sqlite3.Connection, embedder: Embedder) -> None:
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         _abandon(db, "1", [])
         return
-    for statement in _statements((files(__package__) / "schema.sql").read_text("utf-8")):
+    for statement in _statements(
+        (files("anabranch.rag.stores") / "schema.sql").read_text("utf-8")
+    ):
         db.execute(statement)
     db.executemany(
         "INSERT INTO meta VALUES (?, ?)",
@@ -440,7 +442,7 @@ def _transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], R]
 
 
 @contextmanager
-def _snapshot(db: sqlite3.Connection) -> Iterator[None]:
+def _snapshot(db: sqlite3.Connection) -> Generator[None]:
     """Several reads of one state."""
     db.execute("BEGIN")
     try:

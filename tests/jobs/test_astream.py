@@ -1,0 +1,188 @@
+"""Results as they come, with a consumer that may be slow or leave."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.jobs import astream
+from anabranch.testing import run_virtual
+
+
+async def wait(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+def alive() -> int:
+    return len(asyncio.all_tasks()) - 1
+
+
+def test_results_come_as_they_finish() -> None:
+    async def main() -> list[float]:
+        return [x async for x in astream(wait, [3, 1, 2])]
+
+    assert run_virtual(main()) == [1, 2, 3]
+
+
+@given(
+    delays=st.lists(st.integers(0, 9), max_size=50),
+    concurrency=st.integers(1, 6),
+    buffer=st.integers(0, 6),
+    pause=st.integers(0, 3),
+    ordered=st.booleans(),
+)
+def test_nothing_is_lost_and_no_more_is_in_hand_than_was_asked_for(
+    delays: list[int], concurrency: int, buffer: int, pause: int, *, ordered: bool
+) -> None:
+    taken = pulled = 0
+
+    def items() -> Iterator[tuple[int, int]]:
+        nonlocal pulled
+        for item in enumerate(delays):
+            pulled += 1
+            assert pulled - taken <= concurrency + buffer
+            yield item
+
+    async def job(item: tuple[int, int]) -> int:
+        await asyncio.sleep(item[1])
+        return item[0]
+
+    async def main() -> list[int]:
+        nonlocal taken
+        results: list[int] = []
+        async with astream(
+            job, items(), concurrency=concurrency, buffer=buffer, ordered=ordered
+        ) as stream:
+            async for result in stream:
+                taken += 1
+                results.append(result)
+                await asyncio.sleep(pause)
+        assert alive() == 0
+        return results
+
+    results = run_virtual(main())
+    assert sorted(results) == list(range(len(delays)))
+    if ordered:
+        assert results == sorted(results)
+
+
+def test_an_ordered_stream_does_not_stall_behind_one_slow_item() -> None:
+    delays = [100.0] + [1.0] * 300
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        async for _ in astream(wait, delays, concurrency=4, ordered=True):
+            pass
+        return loop.time()
+
+    # The other three workers do the 300 s of work while the first waits.
+    assert run_virtual(main()) == 100
+
+
+def test_skipped_items_do_not_hold_up_an_ordered_stream() -> None:
+    async def odd(x: int) -> int:
+        await asyncio.sleep(5 - x)
+        if x % 2 == 0:
+            raise ValueError
+        return x
+
+    async def main() -> list[int]:
+        stream = astream(odd, range(5), ordered=True, errors="skip", buffer=0)
+        return [x async for x in stream]
+
+    assert run_virtual(main()) == [1, 3]
+
+
+def test_a_failure_is_raised_once_and_ends_the_stream() -> None:
+    boom = ValueError("boom")
+
+    async def job(x: int) -> int:
+        await asyncio.sleep(x)
+        if x == 2:
+            raise boom
+        return x
+
+    async def main() -> None:
+        got: list[int] = []
+        stream = astream(job, range(100), concurrency=10)
+        with pytest.raises(ValueError, match="boom") as caught:
+            async for x in stream:
+                got.append(x)
+        assert caught.value is boom
+        assert got == [0, 1]
+        assert alive() == 0
+        assert [x async for x in stream] == []
+
+    run_virtual(main())
+
+
+def test_leaving_the_context_cancels_what_is_in_flight_and_awaits_it() -> None:
+    cleaned: list[int] = []
+
+    async def job(x: int) -> int:
+        try:
+            await asyncio.sleep(x)
+        finally:
+            if x:
+                await asyncio.sleep(0.5)
+                cleaned.append(x)
+        return x
+
+    async def main() -> None:
+        async with astream(job, range(0, 1000, 10), concurrency=3) as stream:
+            async for _ in stream:
+                break
+        assert alive() == 0
+
+    run_virtual(main())
+    assert sorted(cleaned) == [10, 20, 30]
+
+
+def test_a_stream_that_nobody_holds_any_more_stops() -> None:
+    async def main() -> None:
+        async for _ in astream(wait, range(1000), concurrency=3):
+            break
+        gc.collect()
+        await asyncio.sleep(0.5)
+        assert alive() == 0
+
+    run_virtual(main())
+
+
+def test_a_consumer_that_is_cancelled_can_go_on() -> None:
+    async def main() -> list[float]:
+        stream = astream(wait, [5, 6])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await anext(stream)
+        return [x async for x in stream]
+
+    assert run_virtual(main()) == [5, 6]
+
+
+def test_two_consumers_share_a_stream() -> None:
+    async def main() -> list[float]:
+        stream = astream(wait, [1, 2, 3, 4, 5], concurrency=2)
+
+        async def consume() -> list[float]:
+            return [x async for x in stream]
+
+        first, second = await asyncio.gather(consume(), consume())
+        return sorted(first + second)
+
+    assert run_virtual(main()) == [1, 2, 3, 4, 5]
+
+
+def test_bad_arguments_are_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match="buffer must be an integer of at least 0"):
+        astream(wait, [1], buffer=-1)
+    with pytest.raises(ValueError, match="concurrency"):
+        astream(wait, [1], concurrency=0)
+    with pytest.raises(TypeError, match="items must be"):
+        astream(wait, None)  # type: ignore[call-overload]

@@ -1,0 +1,128 @@
+"""Asynchronous work from synchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from anabranch.errors import LoopError
+from anabranch.jobs import asyncio_run
+
+
+async def thread_and_loop() -> tuple[int, int]:
+    await asyncio.sleep(0)
+    return threading.get_ident(), id(asyncio.get_running_loop())
+
+
+def test_it_works_with_and_without_a_running_loop_and_in_threads() -> None:
+    first = asyncio_run(thread_and_loop())
+
+    async def inside() -> tuple[int, int]:
+        return asyncio_run(thread_and_loop())
+
+    nested = asyncio.run(inside())
+    from_thread: list[tuple[int, int]] = []
+    thread = threading.Thread(target=lambda: from_thread.append(asyncio_run(thread_and_loop())))
+    thread.start()
+    thread.join()
+    # One loop in one thread: what a call leaves open still works in the next.
+    assert [first, nested] == [nested, *from_thread]
+
+
+def test_an_exception_comes_back_as_the_same_object() -> None:
+    boom = RuntimeError("this event loop is already running, says the user")
+
+    async def fail() -> None:
+        raise boom
+
+    with pytest.raises(RuntimeError) as caught:
+        asyncio_run(fail())
+    assert caught.value is boom
+
+
+def test_context_variables_go_in() -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    variable.set("caller's")
+
+    async def read() -> str:
+        found = variable.get()
+        variable.set("changed inside")
+        return found
+
+    assert asyncio_run(read()) == "caller's"
+    assert variable.get() == "caller's"
+
+
+def test_from_its_own_loop_it_refuses_instead_of_waiting_for_itself() -> None:
+    async def outer() -> None:
+        asyncio_run(thread_and_loop())
+
+    with pytest.raises(LoopError, match="Await the coroutine instead"):
+        asyncio_run(outer())
+
+
+def test_even_system_exit_comes_back_and_the_loop_serves_on() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        asyncio_run(leave())
+    assert asyncio_run(asyncio.sleep(0, "served")) == "served"
+
+
+def test_a_forked_child_has_a_loop_of_its_own() -> None:
+    program = """
+        import asyncio, os
+        from anabranch.jobs import asyncio_run
+        assert asyncio_run(asyncio.sleep(0, 1)) == 1
+        if (child := os.fork()) == 0:
+            os._exit(asyncio_run(asyncio.sleep(0, 7)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stdout == "7\n"
+
+
+def test_ctrl_c_cancels_the_work_waits_for_its_clean_up_and_is_felt() -> None:
+    program = """
+        import asyncio, sys
+        from anabranch.jobs import asyncio_run
+
+        async def work():
+            try:
+                print("working", flush=True)
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)
+                print("cleaned", flush=True)
+
+        try:
+            asyncio_run(work())
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        began = time.monotonic()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "cleaned\ninterrupted\n"
+        assert process.wait(10) == 0
+    assert time.monotonic() - began < 30  # and not the minute that the work would take
