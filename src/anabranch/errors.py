@@ -12,7 +12,7 @@
     │   ├── StoreLocked   another process is writing to it
     │   └── StoreMismatch it was made with another model
     ├── RetrievalError    no retriever answered
-    └── ChatError         a language model's endpoint cannot be reached, refuses or breaks off
+    └── ChatError         a language model's endpoint fails, refuses or breaks off
 
 A user's own exception is never replaced: it comes back as the same object, with a
 note naming the item. A missing extra is an :class:`ImportError` with the command that

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 import pytest
 from hypothesis import given
@@ -65,11 +65,14 @@ def test_every_item_has_one_outcome_and_the_limit_holds(
             yield item
 
     async def main() -> list[Outcome[tuple[int, int], int]]:
-        items = {
-            "list": list(enumerate(delays)),
-            "generator": (item for item in enumerate(delays)),
-            "async generator": later(),
-        }[lazily]
+        items: Iterable[tuple[int, int]] | AsyncIterable[tuple[int, int]]
+        match lazily:
+            case "list":
+                items = list(enumerate(delays))
+            case "generator":
+                items = (item for item in enumerate(delays))
+            case _:
+                items = later()
         outcomes = await amap(job, items, concurrency=concurrency, errors="return")
         assert alive() == 0
         return outcomes
@@ -168,7 +171,7 @@ def test_a_cancelled_caller_gets_its_cancellation_after_the_clean_up() -> None:
         assert alive() == 0
 
     run_virtual(main())
-    assert cleaned == [0, 1, 2]
+    assert sorted(cleaned) == [0, 1, 2]
 
 
 def test_a_job_that_swallows_its_cancellation_does_not_start_another() -> None:

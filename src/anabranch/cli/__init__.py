@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from anabranch import __version__
 from anabranch.cli import ask, demo, doctor, index
 from anabranch.cli._errors import guarded
-from anabranch.cli._help import EXIT_STATUSES, add_command
+from anabranch.cli._help import EXIT_STATUSES
 
 __all__ = ["main"]
 
-_COMMANDS = (index, ask, demo, doctor)
+_COMMANDS = (index.COMMAND, ask.COMMAND, demo.COMMAND, doctor.COMMAND)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,5 +52,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"anabranch {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
     for command in _COMMANDS:
-        add_command(commands, command)
+        command.add_to(commands)
     return parser

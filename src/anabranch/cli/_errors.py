@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import cast
 
 from anabranch.cli._terminal import say
 from anabranch.errors import AnabranchError, UsageError
@@ -63,7 +64,7 @@ def _explain(error: Exception) -> int:
 
 def _leaves(error: Exception) -> Iterator[Exception]:
     if isinstance(error, ExceptionGroup):
-        for part in error.exceptions:
+        for part in cast("ExceptionGroup[Exception]", error).exceptions:
             yield from _leaves(part)
     else:
         yield error
@@ -116,7 +117,7 @@ def _discard_output() -> None:
 
 
 @contextmanager
-def _logging_to_stderr(*, debug: bool) -> Iterator[None]:
+def _logging_to_stderr(*, debug: bool) -> Generator[None, None, None]:
     logger = logging.getLogger("anabranch")
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines(debug=debug))
@@ -145,12 +146,12 @@ class _Lines(logging.Formatter):
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _sigterm_raises() -> Generator[None, None, None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is told of signals
         return
 
-    def terminate(number: int, frame: FrameType | None) -> None:
+    def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)

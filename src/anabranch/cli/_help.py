@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # A private name, but argparse has no other for what add_subparsers() returns.
@@ -17,33 +19,37 @@ exit status:
   130  interrupted (143 when terminated): what was stored is kept"""
 
 
-class Command(Protocol):
-    """A module of this package that is a command."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One command.
 
-    NAME: str
-    SUMMARY: str
-    EXAMPLE: str
+    Attributes:
+        name: What is typed.
+        summary: What it does, as the end of "this command will …".
+        example: Examples that work, and what else a newcomer should know.
+        add_arguments: Adds its arguments to a parser.
+        run: Does it, and gives the exit status.
+    """
 
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+    name: str
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
 
-    @staticmethod
-    def run(args: argparse.Namespace) -> int: ...
-
-
-def add_command(commands: Commands, command: Command) -> None:
-    parser = commands.add_parser(
-        command.NAME,
-        help=command.SUMMARY,
-        description=command.SUMMARY[0].upper() + command.SUMMARY[1:] + ".",
-        epilog=f"{command.EXAMPLE}\n\n{EXIT_STATUSES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_arguments(parser)
-    parser.add_argument(
-        "--debug", action="store_true", help="show where in the program an error arose"
-    )
-    parser.set_defaults(run=command.run)
+    def add_to(self, commands: Commands) -> None:
+        parser = commands.add_parser(
+            self.name,
+            help=self.summary,
+            description=self.summary[0].upper() + self.summary[1:] + ".",
+            epilog=f"{self.example}\n\n{EXIT_STATUSES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_arguments(parser)
+        parser.add_argument(
+            "--debug", action="store_true", help="show where in the program an error arose"
+        )
+        parser.set_defaults(run=self.run)
 
 
 def positive_int(text: str) -> int:

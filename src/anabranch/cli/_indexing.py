@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -29,7 +29,7 @@ def progress(title: str = "indexing") -> Observer:
 
 
 @contextmanager
-def told_when_interrupted(folder: Path) -> Iterator[None]:
+def told_when_interrupted(folder: Path) -> Generator[None, None, None]:
     """Says what is safe when the block is interrupted; the interrupt goes on."""
     try:
         yield
@@ -73,8 +73,8 @@ def summary(report: Report, folder: Path) -> str:
     lines = [
         f"{weight.dim(f'{name:<10}')} {value}" for name, value in rows.items() if value
     ]
-    if report.sources and not report.embedded:
-        lines.append(_nothing_embedded(report))
+    if spared := _what_was_spared(report):
+        lines.append(spared)
     return "\n".join(lines)
 
 
@@ -106,12 +106,14 @@ def _time(report: Report) -> str:
     return f"{seconds(report.elapsed_s)} ({rate:,.0f} passages/s)"
 
 
-def _nothing_embedded(report: Report) -> str:
-    if report.unchanged == report.sources:
-        return "Nothing was embedded again: every source is unchanged."
+def _what_was_spared(report: Report) -> str:
+    if report.embedded:
+        return ""
     if report.chunks:
-        return "Nothing was embedded again: the vectors of every passage were there."
-    return "Nothing was embedded."
+        return "Nothing was embedded again: every passage had its vector."
+    if report.unchanged and not (report.new or report.changed):
+        return "Nothing was embedded again: no source has changed."
+    return ""
 
 
 def say_broken(broken: Sequence[SourceError], *, everything: bool) -> None:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anabranch.cli._help import positive_int, positive_seconds
+from anabranch.cli._help import Command, positive_int, positive_seconds
 from anabranch.cli._terminal import Weight, plain, say
 from anabranch.errors import ChatError, UsageError
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from anabranch.rag.retrievers import Fused
     from anabranch.rag.types import Scalar
 
-NAME = "ask"
-SUMMARY = "find the passages that answer a question, by meaning and by words at once"
-EXAMPLE = """\
+_EXAMPLE = """\
 examples:
   anabranch ask "How do I install it?" --from my-index
   anabranch ask "How do I install it?" --from my-index --json | jq -r '.hits[].source'
@@ -130,7 +128,7 @@ async def _answer(args: argparse.Namespace, fused: Fused) -> Mapping[str, object
     try:
         async with (
             ChatModel(args.llm, args.model, key=_key(), timeout=args.timeout) as model,
-            aclosing(model.stream(messages)) as stream,  # type: ignore[type-var]
+            aclosing(model.stream(messages)) as stream,
         ):
             async for piece in stream:
                 pieces.append(piece)
@@ -218,3 +216,12 @@ def _meanings(value: str) -> list[Scalar]:
 def _key() -> str | None:
     key = os.environ.get("ANABRANCH_LLM_KEY") or os.environ.get("OPENAI_API_KEY") or ""
     return key.strip() or None
+
+
+COMMAND = Command(
+    name="ask",
+    summary="find the passages that answer a question, by meaning and by words at once",
+    example=_EXAMPLE,
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anabranch.cli._help import Command
 from anabranch.cli._terminal import Weight, plain, say, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAME = "demo"
-SUMMARY = "index the documentation of this Python's own library and ask it three questions"
-EXAMPLE = """\
+_EXAMPLE = """\
 examples:
   anabranch demo
   anabranch demo --all --model static
@@ -127,3 +126,12 @@ def _forget(folder: Path) -> None:
     finally:
         unlock()
     say(f"forgot the index in {shown_path(str(folder))}")
+
+
+COMMAND = Command(
+    name="demo",
+    summary="index the documentation of this Python's library and ask it three questions",
+    example=_EXAMPLE,
+    add_arguments=add_arguments,
+    run=run,
+)

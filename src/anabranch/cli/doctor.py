@@ -5,22 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anabranch import __version__
-from anabranch.cli._extras import Requirement, requirements
+from anabranch.cli._help import Command
 from anabranch.cli._terminal import Weight, plain, size
 from anabranch.errors import ModelError
 
-NAME = "doctor"
-SUMMARY = "tell what is installed, what is missing, and the command that installs it"
-EXAMPLE = """\
+if TYPE_CHECKING:
+    from anabranch.cli._extras import Requirement
+
+_EXAMPLE = """\
 examples:
   anabranch doctor
   anabranch doctor --json | jq '.checks[] | select(.ok == false)'
@@ -72,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _machine() -> Iterator[Check]:
+    import platform
+
     from anabranch.rag.cores import usable_cores
 
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -115,6 +116,9 @@ def _open_files() -> Check:
 
 
 def _sqlite() -> Check:
+    import sqlite3
+    from contextlib import closing
+
     with closing(sqlite3.connect(":memory:")) as db:
         try:
             db.execute("CREATE VIRTUAL TABLE probe USING fts5(text)")
@@ -128,6 +132,8 @@ def _sqlite() -> Check:
 
 
 def _packages() -> Iterator[Check]:
+    from anabranch.cli._extras import requirements
+
     extras: dict[str, list[Requirement]] = {}
     for each in requirements():
         extras.setdefault(each.extra, []).append(each)
@@ -189,3 +195,12 @@ def _render(checks: Sequence[Check]) -> str:
         if check.remedy:
             lines.append(f"     {'':<11} {weight.dim(check.remedy)}")
     return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="doctor",
+    summary="tell what is installed, what is missing, and the command that installs it",
+    example=_EXAMPLE,
+    add_arguments=add_arguments,
+    run=run,
+)

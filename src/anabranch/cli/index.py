@@ -11,16 +11,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anabranch.cli._help import natural_int, positive_int
-from anabranch.cli._terminal import say
+from anabranch.cli._help import Command, natural_int, positive_int
+from anabranch.cli._terminal import counted, say
 from anabranch.errors import UsageError
 
 if TYPE_CHECKING:
     from anabranch.rag.pipeline import Report
 
-NAME = "index"
-SUMMARY = "read documents, many at once, and make an index of them, or bring it up to date"
-EXAMPLE = """\
+_EXAMPLE = """\
 examples:
   anabranch index docs/ README.md --into my-index
   anabranch index https://www.python.org/ python:json --into my-index
@@ -150,5 +148,14 @@ def _nothing_found(names: Sequence[str], report: Report) -> str:
     kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
     sentence = f"no documents in {where}: it reads {kinds}"
     if report.skipped:
-        sentence += f"; {report.skipped:,} of other kinds were skipped"
+        sentence += f" ({counted(report.skipped, 'file')} of other kinds skipped)"
     return sentence
+
+
+COMMAND = Command(
+    name="index",
+    summary="read documents, many at once, and bring an index of them up to date",
+    example=_EXAMPLE,
+    add_arguments=add_arguments,
+    run=run,
+)

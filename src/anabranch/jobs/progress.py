@@ -19,6 +19,11 @@ REDRAW_EVERY_S = 0.1
 # doubles up to the most. A log has a dozen lines of an hour's work.
 FIRST_LINE_S = 5.0
 MOST_LINE_S = 600.0
+# Without the unit, which is no news and takes room from the bar.
+BAR = (
+    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+    "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+)
 # How much the newest rate counts: sources come in bursts, a batch of the model at a time.
 SMOOTHING = 0.1
 
@@ -71,7 +76,8 @@ class Progress(Observer):
             self._bar = tqdm(
                 desc=self._title,
                 total=self._total,
-                unit=f" {self._unit}s",
+                unit="" if self._total else f" {self._unit}s",
+                bar_format=BAR if self._total else None,
                 file=file,
                 mininterval=0,
                 miniters=0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -96,7 +96,7 @@ class ChatModel:
         if session is not None:
             await session.close()
 
-    async def stream(self, messages: Sequence[Message]) -> AsyncIterator[str]:
+    async def stream(self, messages: Sequence[Message]) -> AsyncGenerator[str, None]:
         """The answer, piece by piece, as the model writes it.
 
         An endpoint that does not stream gives its answer as one piece. Closing the
@@ -144,17 +144,29 @@ class ChatModel:
                 self._refuse_above(len(whole))
             yield self._whole(bytes(whole))
             return
-        parser, is_finished = EventParser(), False
-        async for event in _events(parser, start, packets):
+        is_finished = False
+        async for event in self._events(start, packets):
             if event == _DONE:
                 return
             text, is_last = self._delta(event)
             is_finished |= is_last
             if text:
                 yield text
-            self._refuse_above(parser.held)
         if not is_finished:
             raise ChatError(f"{self.url}: the answer broke off before its end")
+
+    async def _events(
+        self, start: bytes, packets: AsyncIterator[bytes]
+    ) -> AsyncIterator[str]:
+        parser = EventParser()
+        for event in parser.feed(start):
+            yield event
+        async for packet in packets:
+            for event in parser.feed(packet):
+                yield event
+            self._refuse_above(parser.held)
+        for event in parser.close():
+            yield event
 
     def _delta(self, event: str) -> tuple[str, bool]:
         """The characters of one event, and whether the model says it was the last."""
@@ -230,7 +242,7 @@ class ChatModel:
             case aiohttp.ServerDisconnectedError() | ConnectionError():
                 reason = "the server closed the connection without an answer"
             case _:
-                reason = f"cannot be asked: {error or type(error).__name__}"
+                reason = f"cannot be asked: {str(error) or type(error).__name__}"
         return ChatError(f"{self.url}: {reason}")
 
 
@@ -275,18 +287,6 @@ class EventParser:
         elif self._data:
             yield "\n".join(self._data)
             self._data.clear()
-
-
-async def _events(
-    parser: EventParser, start: bytes, packets: AsyncIterator[bytes]
-) -> AsyncIterator[str]:
-    for event in parser.feed(start):
-        yield event
-    async for packet in packets:
-        for event in parser.feed(packet):
-            yield event
-    for event in parser.close():
-        yield event
 
 
 def _first_choice(data: dict[str, Any]) -> dict[str, Any]:

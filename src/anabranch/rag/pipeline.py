@@ -21,15 +21,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from anabranch.errors import SourceError
-from anabranch.jobs import astream
+from anabranch.jobs import Stream, astream
 from anabranch.observe import Observer
 from anabranch.rag.plan import Verdict, Version, judge, text_digest, to_embed
 from anabranch.rag.readers.parse import documents
 from anabranch.rag.stores.sqlite import Abandon, Add, SqliteStore, Write
 from anabranch.rag.types import Chunk, Content, Embedder, Reader, Splitter, Vectors
 
-# Chunks cut in one turn of the splitting thread: of a large source no more are in memory.
+# Chunks of a source that are handled together.
 PIECE_CHUNKS = 64
+# Chunks cut in one turn of the splitting thread: of a large source no more are in memory.
+CUT_AT_ONCE = 256
+# Contents taken from the readers in one turn, if so many are ready.
+CONTENTS_AT_ONCE = 16
 
 
 @dataclass(slots=True)
@@ -180,30 +184,42 @@ class _Run:
         except SourceError as error:
             self._break(error)
             return None
-        stored = await self._parts.store.version(content.uri)
-        verdict = judge(stored, self._version(content))
-        if verdict is Verdict.UNCHANGED:
-            self._report.sources += 1
-            self._report.unchanged += 1
-            self._observer.finished(uri, None)
-            return None
-        self._verdicts[content.uri] = verdict
         return content
 
     async def _pieces(
-        self, contents: AsyncIterable[Content | None]
+        self, contents: Stream[Content | None]
     ) -> AsyncIterator[_Piece | _Failed]:
-        async for content in contents:
-            if content is None:
-                continue
-            pieces = self._cut(content)
-            try:
-                is_last = False
-                while not is_last:
-                    with self._counted("split"):
-                        piece = await asyncio.to_thread(next, pieces)
+        while some := await contents.some(CONTENTS_AT_ONCE):
+            read = [content for content in some if content is not None]
+            pieces = self._cut(await self._wanted(read))
+            while True:
+                with self._counted("split"):
+                    cut = await asyncio.to_thread(_next_pieces, pieces)
+                if not cut:
+                    break
+                for piece in cut:
                     yield piece
-                    is_last = piece.is_last
+
+    async def _wanted(self, contents: Sequence[Content]) -> Sequence[Content]:
+        """The contents that the store does not hold as they are."""
+        stored = await self._parts.store.versions([content.uri for content in contents])
+        wanted: list[Content] = []
+        for content in contents:
+            verdict = judge(stored.get(content.uri), self._version(content))
+            if verdict is Verdict.UNCHANGED:
+                self._report.sources += 1
+                self._report.unchanged += 1
+                self._observer.finished(content.uri, None)
+            else:
+                self._verdicts[content.uri] = verdict
+                wanted.append(content)
+        return wanted
+
+    def _cut(self, contents: Sequence[Content]) -> Iterator[_Piece | _Failed]:
+        """Each source in pieces. It is iterated in a thread."""
+        for content in contents:
+            try:
+                yield from self._cut_one(content)
             except SourceError as error:
                 yield _Failed(error)
             except Exception as error:
@@ -211,8 +227,8 @@ class _Run:
                 reason = f"cannot be understood ({type(error).__name__}: {error})"
                 yield _Failed(SourceError(content.uri, reason))
 
-    def _cut(self, content: Content) -> Iterator[_Piece]:
-        """The source in pieces; the last may be empty. Runs in a thread."""
+    def _cut_one(self, content: Content) -> Iterator[_Piece]:
+        """The last piece says so; it may be empty."""
         version = self._version(content)
         chunks: list[Chunk] = []
         count = 0
@@ -313,6 +329,18 @@ class _Run:
             yield
         finally:
             self._busy[stage] -= 1
+
+
+def _next_pieces(pieces: Iterator[_Piece | _Failed]) -> Sequence[_Piece | _Failed]:
+    """As many pieces as one turn of a thread is worth; none at the end."""
+    some: list[_Piece | _Failed] = []
+    chunks = 0
+    for piece in pieces:
+        some.append(piece)
+        chunks += len(piece.chunks) if isinstance(piece, _Piece) else 0
+        if chunks >= CUT_AT_ONCE:
+            break
+    return some
 
 
 def _piece(

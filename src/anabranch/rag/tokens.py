@@ -10,12 +10,14 @@ White space itself gives no tokens: a text and its re-wrapped twin get the same 
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from string import punctuation
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,12 +65,8 @@ class WordTokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._memory = _Memory(self._tokenizer, None)
+        self._vocabulary = _vocabulary(path)
+        self._memory = _Memory(self._vocabulary, None)
 
     def encode(self, text: str) -> Tokenized:
         """Every word of ``text`` with its tokens, without special ones."""
@@ -78,7 +76,7 @@ class WordTokenizer:
             memory = self._memory
             if memory.is_full:
                 memory.forget_before()
-                memory = self._memory = _Memory(self._tokenizer, memory)
+                memory = self._memory = _Memory(self._vocabulary, memory)
             block = text[start : start + BLOCK_CHARS]
             fact, some = memory.recall(_PIECE.findall(block))
             facts.append(fact)
@@ -100,11 +98,12 @@ class _Memory:
     Numbers are only ever added, so what a number stands for can be read without the lock.
     """
 
-    def __init__(self, tokenizer: Any, before: _Memory | None) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, vocabulary: _Vocabulary, before: _Memory | None) -> None:
+        self._encode = vocabulary.word
+        self._encode_marks = vocabulary.marks
         self._before = before
         self._number: dict[str, int] = {}
-        self._place: dict[str, tuple[int, int]] = {}  # of a bare word's tokens in _ids
+        self._tokens: dict[str, Sequence[int]] = {}
         self._adding = threading.Lock()
         # A row a piece: its length, that of its word, its number of tokens, their place.
         self._facts = np.zeros((4096, 4), np.int64)
@@ -120,9 +119,7 @@ class _Memory:
         numbers = list(map(self._number.get, pieces))
         if None in numbers:
             with self._adding:
-                for piece in pieces:
-                    if piece not in self._number:
-                        self._add(piece)
+                self._add([piece for piece in set(pieces) if piece not in self._number])
             numbers = list(map(self._number.get, pieces))
         at = np.fromiter(numbers, np.int64, len(numbers))
         facts = self._facts[at]
@@ -133,39 +130,113 @@ class _Memory:
         gather = np.arange(int(count.sum())) + np.repeat(place - before, count)
         return facts[:, :3], self._ids[gather]
 
-    def _add(self, piece: str) -> None:
-        word = piece.rstrip()
-        if word not in self._place:
-            ids = self._encoded(word)
-            end = self._used + len(ids)
-            if end > len(self._ids):
-                self._ids = np.concatenate((self._ids, np.zeros_like(self._ids)))
-            self._ids[self._used : end] = ids
-            self._place[word] = (self._used, len(ids))
-            self._used = end
-        place, count = self._place[word]
-        number = len(self._number)
-        if number == len(self._facts):
-            self._facts = np.concatenate((self._facts, np.zeros_like(self._facts)))
-        self._facts[number] = (len(piece), len(word), count, place)
-        self._number[piece] = number
-
-    def _encoded(self, word: str) -> Sequence[int]:
-        if not word:
-            return ()
-        if self._before is not None and (ids := self._before.tokens(word)) is not None:
-            return ids
-        encoding = self._tokenizer.encode(word, add_special_tokens=False)
-        return encoding.ids  # type: ignore[no-any-return]  # tokenizers has no types
-
     def tokens(self, word: str) -> Sequence[int] | None:
-        """The tokens of a bare word, if it is remembered here."""
-        if word not in self._place:
-            return None
-        start, count = self._place[word]
-        ids: list[int] = self._ids[start : start + count].tolist()
-        return ids
+        """The tokens of a word or of some marks, if they are remembered here."""
+        return self._tokens.get(word)
 
     def forget_before(self) -> None:
         """Let go of the memory before this one."""
         self._before = None
+
+    def _add(self, pieces: Sequence[str]) -> None:
+        facts: list[tuple[int, int, int, int]] = []
+        ids: list[int] = []
+        for piece in pieces:
+            text = piece.rstrip()
+            bare = text.rstrip(punctuation)
+            place = self._used + len(ids)
+            if bare:
+                ids += self._encoded(bare, self._encode)
+            if len(bare) < len(text):
+                ids += self._encoded(text[len(bare) :], self._encode_marks)
+            facts.append((len(piece), len(text), self._used + len(ids) - place, place))
+        first = len(self._number)
+        self._facts = _fitting(self._facts, first + len(facts))
+        self._facts[first : first + len(facts)] = facts
+        self._ids = _fitting(self._ids, self._used + len(ids))
+        self._ids[self._used : self._used + len(ids)] = ids
+        self._used += len(ids)
+        # Last, so that whoever finds a number finds what it stands for.
+        self._number.update(zip(pieces, range(first, first + len(pieces)), strict=True))
+
+    def _encoded(self, word: str, encode: Callable[[str], Sequence[int]]) -> Sequence[int]:
+        ids = self._tokens.get(word)
+        if ids is None:
+            if self._before is not None:
+                ids = self._before.tokens(word)
+            if ids is None:
+                ids = encode(word)
+            self._tokens[word] = ids
+        return ids
+
+
+def _fitting(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """The array, or a copy of it in a longer one."""
+    while size > len(array):
+        array = np.concatenate((array, np.zeros_like(array)))
+    return array
+
+
+class _Vocabulary(Protocol):
+    """How the tokens of what has not been met yet are found."""
+
+    def word(self, word: str) -> Sequence[int]:
+        """The tokens of a word at the beginning of one."""
+        ...
+
+    def marks(self, marks: str) -> Sequence[int]:
+        """The tokens of punctuation behind a word."""
+        ...
+
+
+class _BytePairs:
+    """Byte pair encoding where a word begins with the sign for the space before it."""
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        from tokenizers import models
+
+        # One call that reads the whole file would hold the interpreter's lock, and so
+        # every event loop, for as long as all of these together.
+        merges = [(left, right) for left, right in map(_pair, model["merges"])]
+        self._model = models.BPE(
+            model["vocab"],
+            merges,
+            unk_token=model["unk_token"],
+            fuse_unk=model["fuse_unk"],
+            byte_fallback=model["byte_fallback"],
+        )
+
+    def word(self, word: str) -> Sequence[int]:
+        return [token.id for token in self._model.tokenize(f"\u2581{word}")]
+
+    def marks(self, marks: str) -> Sequence[int]:
+        return [token.id for token in self._model.tokenize(marks)]
+
+
+class _WordPieces:
+    """BERT's vocabulary: lower case without accents, punctuation apart."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer: Any = Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def word(self, word: str) -> Sequence[int]:
+        if word.isascii() and word.isalnum():  # lower case is all there is to do
+            return [token.id for token in self._tokenizer.model.tokenize(word.lower())]
+        return self.marks(word)
+
+    def marks(self, marks: str) -> Sequence[int]:
+        encoding = self._tokenizer.encode(marks, add_special_tokens=False)
+        return encoding.ids  # type: ignore[no-any-return]  # tokenizers has no types
+
+
+def _vocabulary(path: Path) -> _Vocabulary:
+    model = json.loads(path.read_bytes())["model"]
+    return _BytePairs(model) if model["type"] == "BPE" else _WordPieces(path)
+
+
+def _pair(merge: str | list[str]) -> list[str]:
+    return merge.split(" ") if isinstance(merge, str) else merge

