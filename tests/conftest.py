@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 _left_out = pytest.StashKey[int]()
+
+
+# The same examples on every run: a failure is the change's doing. No time limit a case,
+# since the first one loads a model.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("exhaustive", deadline=None, max_examples=1000)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("exhaustive" if config.getoption("--exhaustive") else "steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

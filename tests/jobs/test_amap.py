@@ -253,7 +253,7 @@ def test_items_are_pulled_no_further_than_the_limit() -> None:
 
     def items() -> Iterator[int]:
         nonlocal pulled
-        for pulled in range(1, 101):  # noqa: B007  # read while it runs
+        for pulled in range(1, 101):  # read while it runs
             yield pulled
 
     async def job(x: int) -> None:

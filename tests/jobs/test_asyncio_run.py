@@ -31,7 +31,9 @@ def test_it_works_with_and_without_a_running_loop_and_in_threads() -> None:
 
     nested = asyncio.run(inside())
     from_thread: list[tuple[int, int]] = []
-    thread = threading.Thread(target=lambda: from_thread.append(asyncio_run(thread_and_loop())))
+    thread = threading.Thread(
+        target=lambda: from_thread.append(asyncio_run(thread_and_loop()))
+    )
     thread.start()
     thread.join()
     # One loop in one thread: what a call leaves open still works in the next.

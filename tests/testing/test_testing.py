@@ -43,7 +43,7 @@ def test_threads_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_a_crash_comes_before_or_after_the_write(done: bool) -> None:  # noqa: FBT001
+def test_a_crash_comes_before_or_after_the_write(done: bool) -> None:
     written: list[int] = []
 
     async def write(x: int) -> None:

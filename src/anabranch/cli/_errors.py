@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
@@ -33,31 +34,28 @@ def guarded(
     command: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, debug: bool
 ) -> int:
     """The command's exit status, whatever it raises."""
-    _survive_any_text()
+    _prepare_streams()
     with _logging_to_stderr(debug=debug), _sigterm_raises():
         try:
             status = command(args)
             sys.stdout.flush()
+            return status
         except BrokenPipeError:
-            _discard_output()
             return NOBODY_READS
         except KeyboardInterrupt as interrupt:
-            return status_of(interrupt)
+            return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
         except Exception as error:
             if debug:
                 traceback.print_exception(error)
             return _explain(error)
-        return status
-
-
-def status_of(interrupt: KeyboardInterrupt) -> int:
-    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        finally:
+            _discard_what_cannot_be_written()
 
 
 def _explain(error: Exception) -> int:
     status = FAILED
     for each in _leaves(error):
-        say(f"anabranch: {_sentence(each)}")
+        say(f"anabranch: {sentence(each)}")
         status = WRONG_USE if isinstance(each, UsageError) else status
     return status
 
@@ -70,7 +68,8 @@ def _leaves(error: Exception) -> Iterator[Exception]:
         yield error
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """What happened and what to do, for a person."""
     match error:
         case AnabranchError():
             return str(error)
@@ -98,22 +97,26 @@ def _remedy(module: str) -> str:
     return f"pip install 'anabranch[{extra}]'" if extra else f"pip install {module}"
 
 
-def _survive_any_text() -> None:
-    """Show what the terminal's encoding lacks as an escape, rather than fail."""
+def _prepare_streams() -> None:
+    """Closed ones lead nowhere; what an encoding lacks is shown as an escape."""
+    # Python has None for what was closed by the shell: 2>&- is a way to say "be quiet".
+    # They stay open for as long as the process lives.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _discard_output() -> None:
-    """Nobody reads any more: what Python flushes at its end goes nowhere, in silence."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard_what_cannot_be_written() -> None:
+    """Python flushes at its end, and would complain: by then everything is said."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.close(nowhere)
 
 
 @contextmanager

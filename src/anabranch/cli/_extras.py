@@ -10,6 +10,7 @@ from importlib import metadata
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(?:\[[^]]*\])?\s*(?P<version>[^;]*)")
 _EXTRA = re.compile(r"""extra\s*==\s*['"](?P<extra>[^'"]+)['"]""")
+_EVERYTHING = "all"
 _CLAUSE = re.compile(r"(?P<sign>>=|==)\s*(?P<version>[\w.]+)")
 
 
@@ -49,15 +50,16 @@ class Requirement:
 
 @cache
 def requirements() -> Sequence[Requirement]:
-    """Everything that anabranch asks for, but for extras that only name others."""
+    """Everything that anabranch asks for; ``all``, which repeats others, is left out."""
     found: list[Requirement] = []
     for line in metadata.requires("anabranch") or ():
         asked, _, marker = line.partition(";")
         match = _REQUIREMENT.match(asked)
         if match and _canonical(match["name"]) != "anabranch":
-            extra = _EXTRA.search(marker)
             name, wanted = match["name"], match["version"].strip()
-            found.append(Requirement(name, wanted, extra["extra"] if extra else ""))
+            extra = extra_match["extra"] if (extra_match := _EXTRA.search(marker)) else ""
+            if extra != _EVERYTHING:
+                found.append(Requirement(name, wanted, extra))
     return found
 
 

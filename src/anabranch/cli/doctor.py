@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anabranch import __version__
+from anabranch.cli._errors import sentence
 from anabranch.cli._help import Command
 from anabranch.cli._terminal import Weight, plain, size
 from anabranch.errors import ModelError
@@ -65,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_render(checks))
         print(
-            "\nAll that is needed works." if is_well else "\nSomething needed is missing."
+            "\nAll that is needed works."
+            if is_well
+            else "\nSomething that is needed does not work: see its remedy above."
         )
     return 0 if is_well else 1
 
@@ -167,7 +170,7 @@ def _models() -> Iterator[Check]:
         try:
             model = load()
         except ImportError as error:
-            remedy = str(error).rpartition(": ")[2]
+            remedy = sentence(error).rpartition(": ")[2]
             yield Check("models", name, "not installed", ok=False, remedy=remedy)
         except ModelError as error:
             # What is missing was not wanted; what is damaged was.

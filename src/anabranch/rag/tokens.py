@@ -165,7 +165,8 @@ class _Memory:
             if self._before is not None:
                 ids = self._before.tokens(word)
             if ids is None:
-                ids = encode(word)
+                # No vocabulary has lone surrogates, and no encoding can write them down.
+                ids = encode(word.encode("utf-8", "replace").decode())
             self._tokens[word] = ids
         return ids
 

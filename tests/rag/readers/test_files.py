@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from hashlib import blake2b
 from pathlib import Path
 
@@ -133,13 +134,19 @@ def test_a_walk_is_lazy(tmp_path: Path):
 def test_a_tree_deeper_than_pythons_recursion_limit_is_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    depth = sys.getrecursionlimit() + 100
     monkeypatch.chdir(tmp_path)
-    for _ in range(1_100):
+    for _ in range(depth):
         Path("d").mkdir()
         os.chdir("d")
-    # The system refuses so long a path in the end: that is an error, not a crash.
-    (error,) = errors(find([tmp_path]))
-    assert "cannot be listed: cannot be read: file name too long" in str(error)
+    Path("a.md").touch()
+    try:
+        assert names(find([tmp_path]), tmp_path) == ["d/" * depth + "a.md"]
+    finally:  # Pytest's own removal of old folders would recurse.
+        Path("a.md").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are not bytes there")

@@ -21,11 +21,12 @@ def pdf(*pages: str, title: str = "") -> bytes:
         f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
+    fonts = "/Resources << /Font << /F1 3 0 R >> >> /MediaBox [0 0 612 792]"
     for number, text in enumerate(pages):
         drawn = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET" if text else ""
+        stream = 5 + 2 * number
         objects += [
-            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] "
-            f"/Resources << /Font << /F1 3 0 R >> >> /Contents {5 + 2 * number} 0 R >>",
+            f"<< /Type /Page /Parent 2 0 R {fonts} /Contents {stream} 0 R >>",
             f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream",
         ]
     objects.append(f"<< /Title ({title}) >>")
@@ -58,7 +59,7 @@ def test_each_page_with_text_is_a_document():
 
 
 def test_pages_of_pictures_are_explained():
-    with pytest.raises(SourceError, match="holds no text.*ocrmypdf"):
+    with pytest.raises(SourceError, match=r"holds no text.*ocrmypdf"):
         list(documents(content(pdf("", ""))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import pytest
 
@@ -15,9 +16,10 @@ SOURCE = '''\
 import sys
 raise SystemExit  # Never run.
 
-def plain(a, b=1, *args, c: int = 2, long=(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), **k) -> str:
+def plain(a, b=1, *args, c: int = 2, long="a default of more than forty characters", **k) -> str:
     """Plain.
 
+    Words.
         Indented.
     """
 
@@ -78,7 +80,8 @@ def test_every_public_docstring_is_a_document():
     }
     assert found[""].text == "mod\n\nThe module."
     assert found["plain"].text == (
-        "mod.plain(a, b=1, *args, c: int=2, long=..., **k) -> str\n\nPlain.\n\n    Indented."
+        "mod.plain(a, b=1, *args, c: int=2, long=..., **k) -> str\n\n"
+        "Plain.\n\nWords.\n    Indented."
     )
     assert found["plain"].metadata == {"title": "mod.plain", "kind": "function", "line": 5}
     assert found["waits"].text == "async mod.waits()\n\nWaits."
@@ -114,8 +117,9 @@ def test_the_declared_encoding_is_honoured():
 
 
 def test_an_invalid_escape_warns_nobody_even_where_warnings_are_errors():
-    for action in ("error", "always"):
+    actions: tuple[Literal["error", "always"], ...] = ("error", "always")
+    for action in actions:
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter(action)  # type: ignore[arg-type]
+            warnings.simplefilter(action)
             assert len(read('"""A doc with \\d."""')) == 1
         assert caught == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -27,9 +28,7 @@ def only(data: bytes | str, media_type: str = "text/plain", **fields: str) -> Do
 
 def sections(document: Document) -> list[str]:
     bounds = [*document.breaks, len(document.text)]
-    return [
-        document.text[a:b].split("\n")[0] for a, b in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [document.text[a:b].split("\n")[0] for a, b in pairwise(bounds)]
 
 
 @pytest.mark.parametrize(

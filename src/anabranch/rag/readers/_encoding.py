@@ -40,7 +40,8 @@ def known(label: str | None) -> str | None:
         return None
     try:
         name = codecs.lookup(label.strip("\"' ")).name
-        b"".decode(name)  # Refuses codecs that are not about text, such as base64.
+        # Refuses codecs that are not about text, such as base64, but not of no bytes.
+        b"text".decode(name, "replace")
     except (LookupError, ValueError):
         return None
     return "cp1252" if name in ("iso8859-1", "ascii") else name

@@ -220,8 +220,11 @@ class _Flow:
         self.at_least(_CELL)
 
     def list_start(self, node: LexborNode) -> None:
-        self.at_least(_LINE if self.lists else _PARAGRAPH)
-        self.held = True
+        if self.lists:
+            self.exactly(_LINE)
+        else:
+            self.at_least(_PARAGRAPH)
+            self.held = True
         self.lists += 1
 
     def list_end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import html, markdown, media, pdf, pydoc, python, rst, text
@@ -36,4 +37,31 @@ def documents(content: Content) -> Iterator[Document]:
     media_type = media.ALIASES.get(content.media_type, content.media_type)
     if media_type not in _FORMATS:
         raise SourceError(content.uri, media.unsupported(media_type))
-    yield from _FORMATS[media_type](content)
+    yield from map(_writable, _FORMATS[media_type](content))
+
+
+def _writable(document: Document) -> Document:
+    """The document without lone surrogates, which escapes in code can make of nothing.
+
+    No encoding can write them down. Offsets stay: each is replaced by a question mark.
+    """
+    title = document.metadata.get("title")
+    if _is_writable(document.text) and (not isinstance(title, str) or _is_writable(title)):
+        return document
+    metadata = {
+        key: _written(value) if isinstance(value, str) else value
+        for key, value in document.metadata.items()
+    }
+    return replace(document, text=_written(document.text), metadata=metadata)
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _written(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

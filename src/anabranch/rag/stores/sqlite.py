@@ -127,7 +127,7 @@ class SqliteStore:
                 raise
             return store
 
-        return await asyncio.to_thread(begin)
+        return await _opened(begin)
 
     @classmethod
     async def open(cls, folder: Path, embedder: Embedder | None = None) -> SqliteStore:
@@ -152,7 +152,7 @@ class SqliteStore:
                 raise
             return store
 
-        return await asyncio.to_thread(begin)
+        return await _opened(begin)
 
     async def __aenter__(self) -> Self:
         return self
@@ -365,6 +365,19 @@ class SqliteStore:
             if generation != self._matrix.generation:
                 self._matrix = _load_matrix(db)
             return self._matrix
+
+
+async def _opened(begin: Callable[[], SqliteStore]) -> SqliteStore:
+    """What ``begin`` opens in a thread; closed again if nobody waits for it any more."""
+    opening = asyncio.ensure_future(asyncio.to_thread(begin))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled: it must not leave a lock behind.
+        await asyncio.wait([opening])
+        if not opening.cancelled() and opening.exception() is None:
+            await opening.result().aclose()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
