@@ -253,7 +253,8 @@ def test_items_are_pulled_no_further_than_the_limit() -> None:
 
     def items() -> Iterator[int]:
         nonlocal pulled
-        for pulled in range(1, 101):  # read while it runs
+        while pulled < 100:
+            pulled += 1
             yield pulled
 
     async def job(x: int) -> None:

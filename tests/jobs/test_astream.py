@@ -113,7 +113,7 @@ def test_a_failure_is_raised_once_and_ends_the_stream() -> None:
         stream = astream(job, range(100), concurrency=10)
         with pytest.raises(ValueError, match="boom") as caught:
             async for x in stream:
-                got.append(x)
+                got.append(x)  # noqa: PERF401  # it must keep what came before the failure
         assert caught.value is boom
         assert got == [0, 1]
         assert alive() == 0
@@ -186,3 +186,17 @@ def test_bad_arguments_are_refused_at_the_call() -> None:
         astream(wait, [1], concurrency=0)
     with pytest.raises(TypeError, match="items must be"):
         astream(wait, None)  # type: ignore[call-overload]
+
+
+def test_several_results_can_be_taken_at_a_time() -> None:
+    async def main() -> list[list[float]]:
+        stream = astream(wait, [1, 1, 1, 5, 6], concurrency=5)
+        groups: list[list[float]] = []
+        while some := await stream.some(2):
+            groups.append(some)
+        assert await stream.some(2) == []
+        return groups
+
+    groups = run_virtual(main())
+    assert sorted(x for group in groups for x in group) == [1, 1, 1, 5, 6]
+    assert max(map(len, groups)) == 2

@@ -26,7 +26,7 @@ class HashEmbedder:
 
     async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
         self.embedded += [chunk.text for chunk in chunks]
-        return np.array([vector_of(chunk.text) for chunk in chunks])
+        return np.array([vector_of(chunk.text) for chunk in chunks], np.float32)
 
     async def embed_query(self, text: str) -> Vectors:
         return vector_of(text)
@@ -34,9 +34,8 @@ class HashEmbedder:
 
 def vector_of(text: str) -> Vectors:
     digest = blake2b(text.encode(), digest_size=8).digest()
-    vector = np.frombuffer(digest, np.uint8).astype(np.float32) + 1
-    unit: Vectors = vector / np.linalg.norm(vector)
-    return unit
+    vector = np.frombuffer(digest, np.uint8).astype(np.float32) + np.float32(1)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class LineSplitter:

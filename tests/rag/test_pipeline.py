@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from anabranch.observe import Observer
-from anabranch.rag import Pipeline, Report, SqliteStore
+from anabranch.rag import Chunk, Pipeline, Report, SqliteStore
+from anabranch.rag.types import Vectors
 from anabranch.testing import Crash, crash_at
 from tests.rag.parts import HashEmbedder, LineSplitter, Shelf, vector_of
 
@@ -30,7 +32,7 @@ async def bring_up_to_date(
     embedder = embedder or HashEmbedder()
     async with await SqliteStore.create(folder, embedder) as store:
         if crash is not None:
-            store.write = crash_at(store.write, crash[0], done=crash[1])  # type: ignore[method-assign]
+            store.write = crash_at(store.write, crash[0], done=crash[1])  # type: ignore[assignment,method-assign]
         pipeline = Pipeline(
             reader=shelf, splitter=LineSplitter(), embedder=embedder, store=store, readers=3
         )
@@ -144,14 +146,15 @@ def test_a_crash_at_any_write_costs_at_most_that_write(
         async with await SqliteStore.open(tmp_path) as store:
             complete = await store.versions(list(texts))
         found = await held(tmp_path)
-        for name in texts:  # whole or not at all, and never two versions at once
-            lines = [text for source, text, _ in found if source == name]
+        for (
+            name,
+            text,
+        ) in texts.items():  # whole or not at all, and never two versions at once
+            lines = [line for source, line, _ in found if source == name]
             if name == "long" and lines and lines[0] == "an older line":
                 assert len(lines) == 2
             else:
-                assert lines == (
-                    sorted(texts[name].splitlines()) if name in complete else []
-                )
+                assert lines == (sorted(text.splitlines()) if name in complete else [])
         embedder = HashEmbedder()
         await bring_up_to_date(tmp_path, Shelf(texts), embedder)
         assert [(source, text) for source, text, _ in await held(tmp_path)] == expected(
@@ -185,7 +188,7 @@ def test_reading_waits_for_embedding(tmp_path: Path) -> None:
     shelf = Shelf({f"s{number}": f"line {number} " * 20 for number in range(400)})
 
     class Slow(HashEmbedder):
-        async def embed(self, chunks):  # type: ignore[no-untyped-def]
+        async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
             nonlocal most_ahead
             vectors = await super().embed(chunks)
             for _ in range(50):
@@ -222,7 +225,7 @@ def test_an_observer_is_told_of_every_source_once(tmp_path: Path) -> None:
         telling = Telling()
         shelf = Shelf({**TEXTS, "book 3": None})
         await bring_up_to_date(tmp_path, shelf, observer=telling)
-        assert sorted(telling.finished_sources) == sorted(  # type: ignore[type-var]
+        assert sorted(telling.finished_sources) == sorted(
             (name, name != "book 3") for name in TEXTS
         )
         assert telling.passages == 33

@@ -16,7 +16,7 @@ SOURCE = '''\
 import sys
 raise SystemExit  # Never run.
 
-def plain(a, b=1, *args, c: int = 2, long="a default of more than forty characters", **k) -> str:
+def plain(a, b=1, *args, c: int = 2, d="more than forty characters of default", **k) -> str:
     """Plain.
 
     Words.
@@ -80,7 +80,7 @@ def test_every_public_docstring_is_a_document():
     }
     assert found[""].text == "mod\n\nThe module."
     assert found["plain"].text == (
-        "mod.plain(a, b=1, *args, c: int=2, long=..., **k) -> str\n\n"
+        "mod.plain(a, b=1, *args, c: int=2, d=..., **k) -> str\n\n"
         "Plain.\n\nWords.\n    Indented."
     )
     assert found["plain"].metadata == {"title": "mod.plain", "kind": "function", "line": 5}

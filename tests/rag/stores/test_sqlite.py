@@ -9,7 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from anabranch.rag import Chunk, Hit, SqliteStore
 from anabranch.rag.plan import Version, text_digest
 from anabranch.rag.stores import Abandon, Add, Remove
 from tests.rag.parts import HashEmbedder, vector_of
+
+R = TypeVar("R")
 
 URIS = st.sampled_from(["a", "b", "c"])
 WORDS = ["river", "delta", "stream", "braid", "oxbow"]
@@ -49,7 +53,7 @@ class StoreBesideADictionary(RuleBasedStateMachine):
         self.writing: dict[str, list[str]] = {}
         self.reopen()
 
-    def run(self, coroutine):  # type: ignore[no-untyped-def]
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return self.runner.run(coroutine)
 
     def reopen(self) -> None:
@@ -101,7 +105,7 @@ class StoreBesideADictionary(RuleBasedStateMachine):
     @rule(word=st.sampled_from(WORDS))
     def search(self, word: str) -> None:
         passages = [line for lines in self.complete.values() for line in lines]
-        hits: list[Hit] = self.run(self.store.search_text(word, k=100))
+        hits: Sequence[Hit] = self.run(self.store.search_text(word, k=100))
         assert sorted(hit.text for hit in hits) == sorted(
             line for line in passages if word in line.split()
         )
@@ -115,7 +119,7 @@ class StoreBesideADictionary(RuleBasedStateMachine):
         passages = [(u, line) for u, lines in self.complete.items() for line in lines]
         counted = self.run(self.store.count())
         assert counted == (len(self.complete), len(passages))
-        hits: list[Hit] = self.run(self.store.search(vector_of("river"), k=1000))
+        hits: Sequence[Hit] = self.run(self.store.search(vector_of("river"), k=1000))
         assert sorted((hit.source, hit.text) for hit in hits) == sorted(passages)
         versions = self.run(self.store.versions(["a", "b", "c", "z"]))
         assert set(versions) == set(self.complete)

@@ -129,14 +129,13 @@ class _Flow:
         held: Whether an item, row or cell has just begun: its first paragraph belongs
             on its line, so no wider gap may be asked for until there is text.
         lists: How many lists and tables are open: a nested one continues its item.
-        row: The length when the row began: beyond it, a cell is not the row's first.
         pre: How many preformatted elements are open.
         in_heading: Whether the next piece begins a section.
     """
 
     __slots__ = (
         "breaks", "gap", "heading_text", "held", "in_heading", "length", "lists",
-        "parts", "pre", "row", "run", "title",
+        "parts", "pre", "run", "title",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -149,7 +148,6 @@ class _Flow:
         self.gap = _TOUCHING
         self.held = False
         self.lists = 0
-        self.row = 0
         self.pre = 0
         self.in_heading = False
 
@@ -207,14 +205,9 @@ class _Flow:
     def item(self, node: LexborNode) -> None:
         self.exactly(_LINE)
 
-    def row_start(self, node: LexborNode) -> None:
-        self.exactly(_LINE)
-        self.row = self.length
-
     def cell(self, node: LexborNode) -> None:
-        self.at_least(_TOUCHING)
-        if self.length > self.row:
-            self.exactly(_CELL)
+        # The first cell of a row is held on the row's line.
+        self.exactly(_CELL)
 
     def cell_end(self) -> None:
         self.at_least(_CELL)
@@ -285,8 +278,7 @@ _ELEMENTS: tuple[tuple[str, _Start, _End | None], ...] = (
         _Flow.block,
         _Flow.block,
     ),
-    ("li dd", _Flow.item, _Flow.line),
-    ("tr", _Flow.row_start, _Flow.line),
+    ("li dd tr", _Flow.item, _Flow.line),
     ("td th", _Flow.cell, _Flow.cell_end),
     ("ul ol table", _Flow.list_start, _Flow.list_end),
     ("option optgroup select", _Flow.line, _Flow.line),
