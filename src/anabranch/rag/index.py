@@ -65,8 +65,10 @@ async def index(
         total = None if observer is None else await found.count()
         report = await pipeline.run(found, total=total, observer=observer)
         if prune:
-            report.removed = await store.remove_where(found.is_gone)
-            report.broken = [e for e in report.broken if not found.is_gone(e.uri)]
+            removed = set(await store.remove_where(found.is_gone))
+            report.removed = len(removed)
+            # That they cannot be found is what their removal says already.
+            report.broken = [error for error in report.broken if error.uri not in removed]
         await store.sweep()
     report.skipped = found.skipped
     return report

@@ -16,7 +16,7 @@ SOURCE = '''\
 import sys
 raise SystemExit  # Never run.
 
-def plain(a, b=1, *args, c: int = 2, d="more than forty characters of default", **k) -> str:
+def plain(a, b=1, *args, c: int = 2, d="more than forty characters of a default", **k) -> str:
     """Plain.
 
     Words.

@@ -184,14 +184,14 @@ class SqliteStore:
         """Remove abandoned versions, whose vectors nobody will ask for any more."""
         await self._write(lambda db: _remove(db, "state = 'abandoned'", []))
 
-    async def remove_where(self, is_gone: Callable[[str], bool]) -> int:
-        """Remove the sources of which this is true; how many there were."""
+    async def remove_where(self, is_gone: Callable[[str], bool]) -> Sequence[str]:
+        """Remove the sources of which this is true, and name them."""
 
-        def remove(db: sqlite3.Connection) -> int:
+        def remove(db: sqlite3.Connection) -> Sequence[str]:
             uris = db.execute("SELECT uri FROM source WHERE state = 'complete'")
             gone = [uri for (uri,) in uris if is_gone(uri)]
             _apply(db, [Remove(uri) for uri in gone])
-            return len(gone)
+            return gone
 
         return await self._write(remove)
 
