@@ -39,7 +39,7 @@ def tools(tmp_path: Path) -> Path:
     """A folder with what a fresh machine has, but for Python."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("cat", "cksum", "dirname", "readlink", "sh", "tr"):
+    for name in ("cat", "cksum", "sed", "dirname", "readlink", "sh", "tr"):
         found = shutil.which(name)
         assert found is not None
         (folder / name).symlink_to(found)

@@ -56,7 +56,22 @@ def test_importing_anabranch_loads_nothing_heavy_in_under_100_ms() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_a_room_loads_no_extra(package: str) -> None:
     loaded, _ = loaded_by(f"import {package}")
-    assert not loaded & (HEAVY - {"sqlite3"})
+    # What retrieval computes with, and the embedded store, are part of that room.
+    own = {"numpy", "sqlite3"} if package == "anabranch.rag" else set[str]()
+    assert not loaded & (HEAVY - own)
+
+
+def test_a_room_whose_extra_is_missing_says_how_to_get_it() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['numpy'] = None\n"
+        "try: import anabranch.rag\n"
+        "except ImportError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "anabranch.rag needs numpy: pip install 'anabranch[rag]'\n"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -17,7 +17,6 @@ import asyncio
 import inspect
 import json
 import pkgutil
-import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -60,8 +59,6 @@ _FRONTS = {
     "posix": "os",
 }
 """Modules whose front has another name than theirs without the private part."""
-
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 _TOPICS = "pydoc_data.topics"
 """The language itself: what ``help("for")`` shows."""
@@ -295,7 +292,6 @@ def _described(name: str, kind: str, value: Any) -> Iterator[Entry]:
 
 def _signature(value: Callable[..., object]) -> str:
     try:
-        # An address would make the digest another one each time.
-        return _ADDRESS.sub("", str(inspect.signature(value)))
+        return str(inspect.signature(value))
     except Exception:  # Evaluating a C function's default may fail in any way.
         return "(...)"
