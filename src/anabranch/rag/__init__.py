@@ -1,9 +1,10 @@
 """Read, split, embed, store and retrieve, concurrently."""
 
 try:
-    import numpy as _numpy  # noqa: F401  # first, so that its absence has a remedy
+    import numpy as np  # first, so that its absence has a remedy
 except ModuleNotFoundError as error:
     raise ImportError("anabranch.rag needs numpy: pip install 'anabranch[rag]'") from error
+del np
 
 from anabranch.rag.embedders import (
     MODELS,
