@@ -204,6 +204,15 @@ def test_reading_waits_for_embedding(tmp_path: Path) -> None:
     assert most_ahead < 60
 
 
+def test_an_observer_that_fails_is_dropped_and_the_work_goes_on(tmp_path: Path) -> None:
+    class Broken(Observer):
+        def finished(self, label: object, error: BaseException | None) -> None:
+            raise RuntimeError("the observer broke")
+
+    report = asyncio.run(bring_up_to_date(tmp_path, Shelf(TEXTS), observer=Broken()))
+    assert report.new == 9
+
+
 def test_an_observer_is_told_of_every_source_once(tmp_path: Path) -> None:
     class Telling(Observer):
         def __init__(self) -> None:

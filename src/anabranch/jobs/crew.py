@@ -5,7 +5,7 @@ caller's context, and drives the coroutine itself: every ``send`` goes through
 ``Context.run``, so a job sees its caller's context variables and no other job's, without
 a Task, Future, Semaphore or Queue a job. Jobs of one worker share ``current_task()``.
 
-States and duties::
+Why this shape and not a task a job: docs/decisions/0007-pull-core.md. States and duties::
 
     open ──(a job fails under "raise", the source fails, stop() is called)──▶ stopping
       │                                                                          │

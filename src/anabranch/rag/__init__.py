@@ -24,7 +24,7 @@ from anabranch.rag.retrievers import (
 )
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
-from anabranch.rag.stores import SqliteStore
+from anabranch.rag.stores import SqliteStore, VectorStore
 from anabranch.rag.types import (
     Chunk,
     Content,
@@ -59,6 +59,7 @@ __all__ = [
     "StaticEmbedder",
     "TokenSplitter",
     "VectorRetriever",
+    "VectorStore",
     "WebReader",
     "documents",
     "find",

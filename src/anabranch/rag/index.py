@@ -76,7 +76,9 @@ async def index(
 
 @asynccontextmanager
 async def open_index(folder: str | os.PathLike[str]) -> AsyncGenerator[FusionRetriever]:
-    """A retriever over an index: vectors and full text at once, fused.
+    """A retriever over an index that :func:`index` made: vectors and full text, fused.
+
+    An index of one's own embedder is opened with :meth:`SqliteStore.open`.
 
     Raises:
         StoreError: There is no index in the folder, or it cannot be read.

@@ -6,6 +6,8 @@ could not soon be embedded, whatever the number of sources, and memory is that o
 batches. Parsing, splitting, the model and the store work in threads; the event loop only
 passes things on.
 
+Why threads: docs/decisions/0011-threads.md.
+
 What must hold after a crash is the store's business: a batch is written in one
 transaction, with the marks of the sources that it completes.
 """
@@ -22,10 +24,10 @@ import numpy as np
 
 from anabranch.errors import SourceError
 from anabranch.jobs import Stream, astream
-from anabranch.observe import Observer
+from anabranch.observe import Observer, Observers
 from anabranch.rag.plan import Verdict, Version, judge, text_digest, to_embed
 from anabranch.rag.readers.parse import documents
-from anabranch.rag.stores.sqlite import Abandon, Add, SqliteStore, Write
+from anabranch.rag.stores import Abandon, Add, VectorStore, Write
 from anabranch.rag.types import Chunk, Content, Embedder, Reader, Splitter, Vectors
 
 # Chunks of a source that are handled together.
@@ -102,7 +104,7 @@ class Pipeline:
     reader: Reader
     splitter: Splitter
     embedder: Embedder
-    store: SqliteStore
+    store: VectorStore
     readers: int = 8
 
     @property
@@ -130,7 +132,7 @@ class Pipeline:
         Raises:
             StoreError: The store cannot be written: what was stored stands.
         """
-        return await _Run(self, observer or Observer()).all(uris, total)
+        return await _Run(self, Observers(*filter(None, [observer]))).all(uris, total)
 
 
 class _Run:

@@ -5,6 +5,8 @@ words by construction, and no entry of the BPE vocabulary spans the space betwee
 words. So each distinct word is encoded once and remembered under a number; a text is then
 one look-up a word and a few array operations a block.
 
+Why, and what it costs: docs/decisions/0008-words-are-tokenised-once.md.
+
 White space itself gives no tokens: a text and its re-wrapped twin get the same vector.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anabranch.rag.stores.sqlite import SqliteStore
+from anabranch.rag.stores import VectorStore
 from anabranch.rag.types import Embedder, Hit, Where
 
 
@@ -17,7 +17,7 @@ class VectorRetriever:
     """
 
     def __init__(
-        self, store: SqliteStore, embedder: Embedder, *, name: str = "vector"
+        self, store: VectorStore, embedder: Embedder, *, name: str = "vector"
     ) -> None:
         self.name = name
         self._store = store
@@ -33,7 +33,7 @@ class VectorRetriever:
 class FullTextRetriever:
     """Passages with the question's words, by BM25; words are stemmed (Porter)."""
 
-    def __init__(self, store: SqliteStore, *, name: str = "full text") -> None:
+    def __init__(self, store: VectorStore, *, name: str = "full text") -> None:
         self.name = name
         self._store = store
 
