@@ -194,17 +194,20 @@ def test_an_interrupted_run_says_what_is_kept_and_goes_on_when_repeated(
 ) -> None:
     with slow_page() as (url, asked, may_answer):
         command = ["index", url, "docs", "--into", "ix", *STATIC]
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [PROGRAM, *command],
             cwd=tmp_path,
             env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
-        assert asked.wait(30)
-        process.send_signal(number)
-        out, said = process.communicate(timeout=30)
+        ) as process:
+            try:
+                assert asked.wait(30)
+                process.send_signal(number)
+                out, said = process.communicate(timeout=30)
+            finally:
+                process.kill()
         assert process.returncode == status, said
         assert "are stored; run the same command again to go on\n" in said
         assert "Traceback" not in said

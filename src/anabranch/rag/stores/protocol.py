@@ -41,5 +41,5 @@ class VectorStore(Protocol):
     async def search_text(
         self, query: str, *, k: int, where: Where | None = None, name: str = "full text"
     ) -> Sequence[Hit]:
-        """At most ``k`` passages of complete versions with words of ``query``, best first."""
+        """At most ``k`` passages of complete versions with its words, best first."""
         ...

@@ -249,7 +249,8 @@ class SqliteStore:
         if found.get("format") != writing.FORMAT:
             raise StoreError(
                 f"{self.folder} holds an index of format {found.get('format')}, and this "
-                f"version of anabranch reads format {writing.FORMAT}: index into another folder"
+                f"version of anabranch reads format {writing.FORMAT}: index into another "
+                "folder"
             )
         if embedder is not None and found["model_digest"] != embedder.digest:
             raise StoreMismatch(
