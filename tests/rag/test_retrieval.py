@@ -179,10 +179,15 @@ def test_another_chunk_size_means_indexing_again_but_another_model_is_refused(
 
 @pytest.mark.parametrize(
     ("sources", "message"),
-    [([""], "name is empty"), (["ftp://host/x"], "ftp:// is not a kind of source")],
+    [
+        ([""], "name is empty"),
+        (["ftp://host/x"], "ftp:// is not a kind of source"),
+        (["python:nope"], "no module 'nope'"),
+    ],
 )
 def test_names_that_cannot_be_sources_are_refused(
     sources: list[str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
         asyncio.run(index(sources, into=tmp_path / "index", model="static"))
+    assert not (tmp_path / "index").exists()

@@ -23,6 +23,7 @@ R = TypeVar("R")
 
 # How long the interpreter's exit waits for background work to clean up.
 EXIT_GRACE_S = 5.0
+LOOK_UP_EVERY_S = 0.05
 
 
 class _Portal:
@@ -57,6 +58,7 @@ class _Portal:
 
     def run(self, awaitable: Awaitable[R]) -> R:
         result: Future[R] = Future()
+        finished = threading.Event()
         context = copy_context()
         task: asyncio.Task[None] | None = None
         abandoned = False
@@ -81,8 +83,13 @@ class _Portal:
             if task is not None:
                 task.cancel()
 
+        result.add_done_callback(lambda _: finished.set())
         self.loop.call_soon_threadsafe(start)
         try:
+            # A signal that comes just before the wait begins, or to another thread, does
+            # not end the wait: look up now and then.
+            while not finished.wait(LOOK_UP_EVERY_S):
+                pass
             return result.result()
         except BaseException:
             if not result.done():  # it was the wait that was interrupted: Ctrl-C

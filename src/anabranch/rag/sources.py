@@ -44,8 +44,10 @@ class Sources:
                     "or a URL with http:// or https://"
                 )
         self._urls = list(dict.fromkeys(name for name in texts if "://" in name))
-        self._modules = [name for name in texts if name.startswith(PYTHON)]
-        known = {*self._urls, *self._modules}
+        modules = [name for name in texts if name.startswith(PYTHON)]
+        wanted = [name.removeprefix(PYTHON) for name in modules]
+        self._modules = [StandardLibrary([name] if name else None) for name in wanted]
+        known = {*self._urls, *modules}
         self._paths = [name for name in texts if name not in known]
         self._walk: Walk | None = None
         self._files = FileReader()
@@ -112,7 +114,6 @@ class Sources:
 
     def _names(self, walk: Iterable[str | SourceError]) -> Iterator[str | SourceError]:
         yield from self._urls
-        for name in self._modules:
-            wanted = name.removeprefix(PYTHON)
-            yield from StandardLibrary([wanted] if wanted else None)
+        for modules in self._modules:
+            yield from modules
         yield from walk

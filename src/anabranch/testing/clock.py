@@ -55,6 +55,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
+    async def shutdown_default_executor(  # noqa: ASYNC109  # the signature is asyncio's
+        self, timeout: float | None = None
+    ) -> None:
+        # Threads end in real time: a virtual limit would have passed at once.
+        await super().shutdown_default_executor()
+
 
 class VirtualClock:
     """A Clock that shows the time of the running :class:`VirtualLoop`.
