@@ -55,8 +55,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
-    async def shutdown_default_executor(  # noqa: ASYNC109  # the signature is asyncio's
-        self, timeout: float | None = None
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  # the signature is asyncio's
     ) -> None:
         # Threads end in real time: a virtual limit would have passed at once.
         await super().shutdown_default_executor()
