@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
@@ -144,6 +145,9 @@ class _Run:
         self._report = Report()
         self._busy: dict[str, int] = {}
         self._verdicts: dict[str, Verdict] = {}
+        # One thread parses and splits, since both mostly hold the interpreter's lock, and
+        # always the same: each thread keeps what its largest page took.
+        self._cutter = ThreadPoolExecutor(1, thread_name_prefix="anabranch-cut")
         # Embedded and not yet stored: a repeated text is not embedded again meanwhile.
         self._fresh: dict[bytes, Vectors] = {}
 
@@ -169,6 +173,7 @@ class _Run:
                 async for batch in batches:
                     await self._keep(batch)
         finally:
+            await asyncio.to_thread(self._cutter.shutdown)
             self._observer.ended()
         self._report.elapsed_s = time.monotonic() - began
         return self._report
@@ -191,12 +196,13 @@ class _Run:
     async def _pieces(
         self, contents: Stream[Content | None]
     ) -> AsyncIterator[_Piece | _Failed]:
+        loop = asyncio.get_running_loop()
         while some := await contents.some(CONTENTS_AT_ONCE):
             read = [content for content in some if content is not None]
             pieces = self._cut(await self._wanted(read))
             while True:
                 with self._counted("split"):
-                    cut = await asyncio.to_thread(_next_pieces, pieces)
+                    cut = await loop.run_in_executor(self._cutter, _next_pieces, pieces)
                 if not cut:
                     break
                 for piece in cut:

@@ -38,7 +38,7 @@ _PIECE = re.compile(
 BLOCK_CHARS = 32_768
 # Pieces remembered, about 250 bytes each. Beyond it a new memory begins, which takes what
 # it meets again from the one before: what is rare is forgotten, what is frequent stays.
-REMEMBERED = 65_536
+REMEMBERED = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class _Memory:
         self._encode_marks = vocabulary.marks
         self._before = before
         self._number: dict[str, int] = {}
-        self._tokens: dict[str, Sequence[int]] = {}
+        self._tokens: dict[str, tuple[int, ...]] = {}
         self._adding = threading.Lock()
         # A row a piece: its length, that of its word, its number of tokens, their place.
         self._facts = np.zeros((4096, 4), np.int64)
@@ -162,14 +162,15 @@ class _Memory:
         self._number.update(zip(pieces, range(first, first + len(pieces)), strict=True))
 
     def _encoded(self, word: str, encode: Callable[[str], Sequence[int]]) -> Sequence[int]:
-        ids = self._tokens.get(word)
+        known = self._tokens.get(word)
+        if known is not None:
+            return known
+        ids = None if self._before is None else self._before.tokens(word)
         if ids is None:
-            if self._before is not None:
-                ids = self._before.tokens(word)
-            if ids is None:
-                # No vocabulary has lone surrogates, and no encoding can write them down.
-                ids = encode(word.encode("utf-8", "replace").decode())
-            self._tokens[word] = ids
+            # No vocabulary has lone surrogates, and no encoding can write them down.
+            ids = encode(word.encode("utf-8", "replace").decode())
+        # A tuple of numbers is nothing that a garbage collection has to look into.
+        self._tokens[word] = tuple(ids)
         return ids
 
 
