@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.errors import LoopError
 from anabranch.jobs import astream
 from anabranch.testing import run_virtual
 
@@ -200,3 +201,32 @@ def test_several_results_can_be_taken_at_a_time() -> None:
     groups = run_virtual(main())
     assert sorted(x for group in groups for x in group) == [1, 1, 1, 5, 6]
     assert max(map(len, groups)) == 2
+
+
+def test_a_job_that_raises_stop_async_iteration_does_not_end_the_stream_unseen() -> None:
+    async def job(x: int) -> int:
+        if x == 5:
+            raise StopAsyncIteration
+        return x
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration") as caught:
+            async for _ in astream(job, range(100), concurrency=2, ordered=True):
+                pass
+        assert caught.value.__notes__ == ["in job 5, given 5"]
+
+    run_virtual(main())
+
+
+def test_a_job_that_closes_its_own_stream_is_told_so() -> None:
+    async def main() -> None:
+        async def job(x: int) -> None:
+            await stream.aclose()
+
+        stream = astream(job, range(5))
+        with pytest.raises(LoopError, match="by one of its own jobs"):
+            async for _ in stream:
+                pass
+        assert alive() == 0
+
+    run_virtual(main())

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _machine() -> Iterator[Check]:
     import platform
 
-    from anabranch.rag.cores import usable_cores
+    from anabranch.jobs.cores import usable_cores
 
     python = f"{platform.python_implementation()} {platform.python_version()}"
     yield Check("machine", "anabranch", __version__)

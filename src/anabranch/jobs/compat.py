@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Coroutine, Iterable
 from operator import length_hint
 from typing import Any, Final, TypeVar
@@ -49,7 +50,8 @@ def _close_all(jobs: Any) -> None:
         close()
     elif hasattr(jobs, "__iter__") and length_hint(jobs, 0):
         for job in jobs:
-            job.close()
+            if asyncio.iscoroutine(job):
+                job.close()
 
 
 async def _adopted(job: Coroutine[Any, Any, R]) -> R:

@@ -106,6 +106,10 @@ class Crew(Generic[T, R]):
         for task in self._tasks:
             task.cancel()
 
+    def is_worker(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this task is one of the crew's, which cannot wait for itself."""
+        return task in self._tasks
+
     async def join(self) -> None:
         """Return when every worker has ended and the source is closed.
 
@@ -133,6 +137,13 @@ class Crew(Generic[T, R]):
             self._sink.ended()
 
     def _fail(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            # Passed on as it is, it would end whatever loop the results are taken in.
+            ended = RuntimeError(f"a job or its source raised {type(error).__name__}")
+            ended.__cause__ = error
+            for note in getattr(error, "__notes__", ()):
+                ended.add_note(note)
+            error = ended
         if self.failure is None:
             self.failure = error
         elif error is not self.failure:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
+from anabranch.errors import LoopError
 from anabranch.jobs.check import check_count, check_errors, check_items
 from anabranch.jobs.crew import Crew
 from anabranch.jobs.outcome import Errors, Outcome
@@ -161,7 +162,17 @@ class Stream(Generic[R]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what is in flight and return when it has ended. Idempotent."""
+        """Cancel what is in flight and return when it has ended. Idempotent.
+
+        Raises:
+            LoopError: Called from one of the stream's own jobs, which would wait for
+                itself.
+        """
+        if self._crew is not None and self._crew.is_worker(asyncio.current_task()):
+            raise LoopError(
+                "a stream cannot be closed by one of its own jobs: it would wait for "
+                "itself. Raise an exception from the job instead"
+            )
         self._closed = True
         if self._crew is not None:
             self._crew.stop()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.errors import SourceError
 from anabranch.rag.readers import documents
 from anabranch.rag.types import Content, Document
 
@@ -127,9 +128,15 @@ def test_hostile_markup_is_only_markup(markup: str):
     assert text(markup + "y").replace("\n", "").strip("| ").endswith("xy")
 
 
-@pytest.mark.exhaustive
-def test_a_hundred_thousand_nested_elements_take_time_but_do_no_harm():
-    assert text("<div>" * 100_000 + "x") == "x"
+@pytest.mark.parametrize("markup", ["<div>", "<ul><li>", "<!-- c --><section>"])
+def test_nesting_that_no_page_has_is_refused_before_it_takes_time(markup: str):
+    with pytest.raises(SourceError, match="more than 5,000 deep: leave it out"):
+        text(markup * 200_000 + "x")
+
+
+def test_what_only_looks_like_nesting_is_read():
+    script = "<script>" + "if (a <b) c;" * 20_000 + "</script>"
+    assert text("<div>" + script + "<br>" * 20_000 + "<li>" * 20_000 + "x").endswith("x")
 
 
 def test_nul_bytes_lose_no_text():

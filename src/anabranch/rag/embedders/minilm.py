@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.jobs import amap
-from anabranch.rag.cores import usable_cores
+from anabranch.jobs.cores import usable_cores
 from anabranch.rag.embedders.files import model_file
 from anabranch.rag.embedders.static import unit_rows
 from anabranch.rag.tokens import WordTokenizer

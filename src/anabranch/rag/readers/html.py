@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from anabranch.errors import SourceError
 from anabranch.rag.readers import _encoding, text
 from anabranch.rag.types import Content, Document
 
@@ -35,6 +36,20 @@ _META = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE
 )
 _META_WITHIN = 4096
+
+DEEPEST = 5_000
+"""Elements within elements. The parser takes a tenth of a second for so many."""
+_TAGS = re.compile(
+    rb"<!--.*?(?:-->|\Z)|<(?:script|style)\b.*?(?:</(?:script|style)|\Z)"
+    rb"|<(/?)([a-zA-Z][a-zA-Z0-9]*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_SHALLOW = frozenset(
+    b"area base br col embed hr img input link meta param source track wbr "
+    b"p li dt dd option optgroup tr td th thead tbody tfoot colgroup rp rt "
+    b"a b big code em font i nobr s small strike strong tt u".split()
+)
+"""Elements without an end, whose end may be left out, or whose depth costs nothing."""
 _SQUEEZED_AT_ONCE = 64 * 1024
 
 # Sphinx and others put it behind each heading, as a link to that heading.
@@ -54,8 +69,11 @@ def documents(content: Content) -> Iterator[Document]:
 
     Raises:
         ImportError: selectolax is not installed.
+        SourceError: It is nested deeper than any page.
     """
-    root = _parser(_utf8(content)).root
+    page_bytes = _utf8(content)
+    _refuse_depth(content.uri, page_bytes)
+    root = _parser(page_bytes).root
     if root is None:
         return
     flow = _walk(root)
@@ -113,6 +131,25 @@ def _parser(page: bytes) -> LexborHTMLParser:
         raise ImportError("HTML needs selectolax: pip install 'anabranch[rag]'") from error
     # With scripting, <noscript> is one piece of text and does not end the <head>.
     return LexborHTMLParser(page, options=LexborDocumentOptions.WO_EVENTS, scripting=True)
+
+
+def _refuse_depth(uri: str, page: bytes) -> None:
+    """Refuse nesting that no page has, since the parser's time grows with its square.
+
+    Counts the elements whose end must be written; a page of few tags cannot be deep.
+    """
+    if page.count(b"<") <= DEEPEST:
+        return
+    depth = 0
+    for match in _TAGS.finditer(page):
+        slash, name = match.groups()
+        if name is None or name.lower() in _SHALLOW:
+            continue
+        depth = max(0, depth - 1) if slash else depth + 1
+        if depth > DEEPEST:
+            raise SourceError(
+                uri, f"nests its elements more than {DEEPEST:,} deep: leave it out"
+            )
 
 
 class _Flow:
