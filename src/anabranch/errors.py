@@ -5,6 +5,10 @@
     AnabranchError
     ├── UsageError        wrong use of a command or function (also a ValueError)
     ├── JobCancelled      a job ended itself with CancelledError
+    ├── WorkerLost        the worker that had the job died (also a ConnectionError)
+    ├── CircuitOpen       a circuit breaker lets nothing through
+    ├── RunTimeout        a whole run took too long (also a TimeoutError)
+    ├── JournalError      a journal cannot be read or written
     ├── LoopError         a synchronous call was made where it would deadlock
     ├── SourceError       one source cannot be read: the others go on
     ├── ModelError        an embedding model's files are missing or not the expected ones
@@ -22,19 +26,24 @@ installs it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
     "AnabranchError",
     "ChatError",
+    "CircuitOpen",
     "JobCancelled",
+    "JournalError",
     "LoopError",
     "ModelError",
     "RetrievalError",
+    "RunTimeout",
     "SourceError",
     "StoreError",
     "StoreLocked",
     "StoreMismatch",
     "UsageError",
+    "WorkerLost",
 ]
 
 
@@ -52,6 +61,42 @@ class JobCancelled(AnabranchError):
     Passed on as it is, it would look as if the *caller* had been cancelled. The original
     is the ``__cause__``.
     """
+
+
+class WorkerLost(AnabranchError, ConnectionError):
+    """The process that ran a job died, was killed, or became unreachable.
+
+    The job may have had effects. It is worth another try: :class:`~anabranch.jobs.Retry`
+    takes it for transient.
+    """
+
+
+class CircuitOpen(AnabranchError):
+    """Too many calls failed of late: this one was not made.
+
+    Attributes:
+        retry_after: Seconds until the next call is let through as a probe.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RunTimeout(AnabranchError, TimeoutError):
+    """A run took longer than its ``total_timeout``.
+
+    Attributes:
+        partial: What had finished: the value of each job, by its index.
+    """
+
+    def __init__(self, message: str, *, partial: Mapping[int, Any]) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class JournalError(AnabranchError):
+    """A journal is locked, damaged, full, read-only, or cannot hold a value."""
 
 
 class LoopError(AnabranchError, RuntimeError):

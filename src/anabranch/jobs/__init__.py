@@ -1,20 +1,56 @@
 """Many awaitables at once, with a bound, and none of them lost."""
 
-from anabranch.jobs.compat import DEFAULT_NUM_WORKERS, run_jobs
-from anabranch.jobs.mapping import amap
+from anabranch.jobs.compat import (
+    DEFAULT_NUM_WORKERS,
+    asyncio_module,
+    batch_gather,
+    batched,
+    chunks,
+    get_asyncio_module,
+    run_async_tasks,
+    run_jobs,
+)
+from anabranch.jobs.hedge import Hedge
+from anabranch.jobs.limits.adaptive import Adaptive
+from anabranch.jobs.limits.breaker import Breaker
+from anabranch.jobs.limits.limiter import Limiter
+from anabranch.jobs.limits.rate import RateLimit
+from anabranch.jobs.mapping import amap, map  # noqa: A004  # used as jobs.map
+from anabranch.jobs.options import JobOptions, Options
 from anabranch.jobs.outcome import Errors, Outcome
+from anabranch.jobs.pool import Pool, Stats
 from anabranch.jobs.portal import asyncio_run
 from anabranch.jobs.progress import Progress
-from anabranch.jobs.stream import Stream, astream
+from anabranch.jobs.stream import Stream, SyncStream, astream, stream
+from anabranch.retry import Retry
 
 __all__ = [
     "DEFAULT_NUM_WORKERS",
+    "Adaptive",
+    "Breaker",
     "Errors",
+    "Hedge",
+    "JobOptions",
+    "Limiter",
+    "Options",
     "Outcome",
+    "Pool",
     "Progress",
+    "RateLimit",
+    "Retry",
+    "Stats",
     "Stream",
+    "SyncStream",
     "amap",
     "astream",
+    "asyncio_module",
     "asyncio_run",
+    "batch_gather",
+    "batched",
+    "chunks",
+    "get_asyncio_module",
+    "map",
+    "run_async_tasks",
     "run_jobs",
+    "stream",
 ]

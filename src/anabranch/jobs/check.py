@@ -33,3 +33,13 @@ def check_items(value: object) -> None:
         raise TypeError(
             f"items must be an iterable or async iterable, not {type(value).__name__}"
         )
+
+
+def check_positive(name: str, value: object) -> None:
+    """Refuse whatever is not a finite number above zero."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value < float("inf")
+    ):
+        raise UsageError(f"{name} must be a finite number above 0, not {value!r}")

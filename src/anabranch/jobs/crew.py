@@ -1,15 +1,17 @@
 """W workers on one shared iterator: the core that everything in this room stands on.
 
-A worker is one task. It takes an item, calls the function in a fresh copy of the
-caller's context, and drives the coroutine itself: every ``send`` goes through
-``Context.run``, so a job sees its caller's context variables and no other job's, without
-a Task, Future, Semaphore or Queue a job. Jobs of one worker share ``current_task()``.
+A worker is one task. It takes an item, calls the function, and awaits what it gave: no
+Task, Future, Semaphore or Queue a job. A worker has its own copy of the caller's context
+variables, and its jobs use it one after another. A job that leaves them changed takes the
+worker with it: the worker ends, and a new one with a fresh copy has its place. So a job
+sees its caller's context variables and no other job's, and only those that change some
+pay for it. Jobs of one worker share ``current_task()``.
 
 Why this shape and not a task a job: docs/decisions/0007-pull-core.md. States and duties::
 
-    open ──(a job fails under "raise", the source fails, stop() is called)──▶ stopping
-      │                                                                          │
-      └──────────────(the source is exhausted)──────────▶ done ◀─(workers ended)─┘
+    open ──(a job fails, the source fails, stop() is called)──▶ stopping
+      │                                                            │
+      └───────(the source is exhausted)────────▶ done ◀─(workers ended)
 
 * Whoever moves the crew to *stopping* cancels every other worker at that moment.
 * A worker leaves once the crew is stopping, even if its job swallowed the cancellation.
@@ -22,121 +24,99 @@ from __future__ import annotations
 
 import asyncio
 import reprlib
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextvars import Context, copy_context
-from inspect import iscoroutine
-from time import perf_counter
-from types import coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import copy_context
+from itertools import chain, count
+from typing import Any, Final, Protocol
 
 from anabranch.errors import JobCancelled
-from anabranch.jobs.outcome import Errors, Outcome
-from anabranch.jobs.source import AsyncSource, Exhausted, SyncSource
-from anabranch.observe import Observer
-
-T = TypeVar("T")
-R = TypeVar("R")
+from anabranch.jobs.source import AsyncSource, Pair, PrioritySource, Source, SyncSource
 
 # A job that never suspends would keep the loop for itself: one turn for the others
-# every so many jobs costs 0.2 µs a job and lets cancellation, timers and Ctrl-C in.
+# every so many jobs lets cancellation, timers and Ctrl-C in.
 TURN_EVERY = 32
+_UNSET: Any = object()
+
+ABSENT: Final = object()
+"""Stands where a result is not yet, or will not be."""
 
 
 class Sink(Protocol):
-    """Where a crew puts what its jobs gave."""
+    """Where a crew puts what its jobs gave. Its functions are called a job: keep them bare.
 
-    def room(self) -> Awaitable[None] | None:
-        """Take the room for one result; ``None`` if there was some, else what to await."""
-        ...
+    Attributes:
+        room: Takes the room for one result; gives ``None`` if there was some, else what to
+            await. ``None`` instead of a function: there is always room.
+        opened: The job of the next index starts; called with :data:`ABSENT`. May be
+            ``None`` as well.
+        put: The result of a job, by its index.
+        skipped: The job of this index leaves no result.
+        ended: The last worker has ended. Nothing follows.
+    """
 
-    def opened(self, index: int) -> None:
-        """The job of this index starts; indices come in order, from 0."""
-        ...
-
-    def put(self, index: int, value: Any) -> None:
-        """The result of a job: a value, or an :class:`Outcome`."""
-        ...
-
-    def skipped(self, index: int) -> None:
-        """This job leaves no result."""
-        ...
-
-    def ended(self) -> None:
-        """The last worker has ended. Nothing follows."""
-        ...
+    room: Callable[[], Awaitable[None] | None] | None
+    opened: Callable[[object], object] | None
+    put: Callable[[int, Any], object]
+    skipped: Callable[[int], object]
+    ended: Callable[[], object]
 
 
-class Crew(Generic[T, R]):
+class Crew:
     """Runs ``fn`` over a source with at most ``concurrency`` jobs in flight.
 
     Make it inside the running loop and in the context that its jobs shall see. ``failure``
     is what ended the run early, with a note naming the item.
+
+    Args:
+        skip: A failed job leaves no result, and the others go on.
     """
 
     def __init__(
         self,
-        fn: Callable[[T], Awaitable[R]],
-        source: SyncSource[T] | AsyncSource[T],
+        fn: Callable[[Any], Awaitable[Any]],
+        source: Source,
         sink: Sink,
         *,
         concurrency: int,
-        errors: Errors,
-        observer: Observer | None,
+        skip: bool = False,
     ) -> None:
         self.failure: BaseException | None = None
+        self.is_stopping = False
         self._fn = fn
         self._source = source
         self._sink = sink
-        self._errors = errors
-        self._observer = observer
+        self._skip = skip
         self._context = copy_context()
-        self._stopping = False
-        self._pulled = 0
-        size = concurrency if source.size is None else min(concurrency, source.size)
-        if observer is not None:
-            observer.begun(source.size)
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(max(1, size))]
-        self._alive = len(self._tasks)
-        for task in self._tasks:
-            task.add_done_callback(self._left)
+        self._variables = tuple(self._context.items())
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._exhausted = False
+        self._most = concurrency
+        self._size = 0
+        self.workers: set[asyncio.Task[None]] = set()
+        for _ in range(1 if source.size is None else max(1, min(concurrency, source.size))):
+            self._grow()
+
+    def resize(self, most: int) -> None:
+        """Let there be so many workers; there are never fewer than before."""
+        self._most = max(self._most, most)
+        if self.workers:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Hire one more worker, if that may be. It hires the next when it has work."""
+        if self._size < self._most and not (self.is_stopping or self._exhausted):
+            self._size += 1
+            self._hire()
 
     def stop(self) -> None:
         """Start no more jobs, and cancel those in flight."""
-        self._stopping = True
-        for task in self._tasks:
+        self.is_stopping = True
+        for task in self.workers:
             task.cancel()
 
-    def is_worker(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether this task is one of the crew's, which cannot wait for itself."""
-        return task in self._tasks
-
-    async def join(self) -> None:
-        """Return when every worker has ended and the source is closed.
-
-        A cancellation of the caller stops the crew and is raised again afterwards.
-        """
-        interrupted: asyncio.CancelledError | None = None
-        while pending := [task for task in self._tasks if not task.done()]:
-            try:
-                await asyncio.wait(pending)
-            except asyncio.CancelledError as error:
-                interrupted = error
-                self.stop()
-        await self._source.aclose()
-        if interrupted is not None:
-            raise interrupted
-
-    def _left(self, task: asyncio.Task[None]) -> None:
-        # Only a KeyboardInterrupt or SystemExit, or a defect of ours, gets out of a worker.
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-        self._alive -= 1
-        if self._alive == 0:
-            if self._observer is not None:
-                self._observer.ended()
-            self._sink.ended()
-
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End the run because of ``error``; later ones are noted on the first."""
         if isinstance(error, StopIteration | StopAsyncIteration):
             # Passed on as it is, it would end whatever loop the results are taken in.
             ended = RuntimeError(f"a job or its source raised {type(error).__name__}")
@@ -148,111 +128,155 @@ class Crew(Generic[T, R]):
             self.failure = error
         elif error is not self.failure:
             self.failure.add_note(f"after it, another job failed too: {error!r}")
-        if not self._stopping:
-            self._stopping = True
+        if not self.is_stopping:
+            self.is_stopping = True
             me = asyncio.current_task()
-            for task in self._tasks:
+            for task in self.workers:
                 if task is not me:
                     task.cancel()
 
+    async def join(self) -> None:
+        """Return when every worker has ended and the source is closed.
+
+        A cancellation of the caller stops the crew and is raised again afterwards.
+        """
+        interrupted: asyncio.CancelledError | None = None
+        while not self._over.done():
+            try:
+                await asyncio.wait((self._over,))
+            except asyncio.CancelledError as error:
+                interrupted = error
+                self.stop()
+        await self._source.aclose()
+        if interrupted is not None:
+            raise interrupted
+
+    def _hire(self) -> None:
+        task = self._loop.create_task(self._work(), context=self._context.copy())
+        self.workers.add(task)
+        task.add_done_callback(self._left)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        # Only a KeyboardInterrupt or SystemExit, or a defect of ours, gets out of a worker.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+        self.workers.discard(task)
+        if not self.workers:
+            self._sink.ended()
+            self._over.set_result(None)
+
     async def _work(self) -> None:
+        source, room = self._source, self._sink.room
         try:
-            if isinstance(self._source, AsyncSource):
-                await self._pull_async(self._source)
+            if room is not None and (waiting := room()) is not None:
+                await waiting
+            if not isinstance(source, SyncSource):
+                await self._pull(source)
             else:
-                await self._pull_sync(self._source.iterator)
+                pairs = source.pairs
+                if self._size < self._most and (first := next(pairs, None)) is not None:
+                    self._grow()
+                    pairs = chain((first,), pairs)
+                if await self._drain(pairs):
+                    self._exhausted = True
         except asyncio.CancelledError:
-            if not self._stopping:
+            if not self.is_stopping:
                 raise
         except Exception as error:  # the source's own: a job's never gets here
-            self._fail(error)
+            self.fail(error)
 
-    async def _pull_sync(self, iterator: Iterator[T]) -> None:
-        sink, turn = self._sink, 0
-        while not self._stopping:
-            if (waiting := sink.room()) is not None:
-                await waiting
-            try:
-                item = next(iterator)
-            except StopIteration:
+    async def _pull(self, source: AsyncSource | PrioritySource) -> None:
+        for turn in count(1):
+            if (pair := await source.pull()) is None:
+                self._exhausted = True
                 return
-            index = self._pulled
-            self._pulled = index + 1
-            sink.opened(index)
-            await self._job(index, item)
-            turn += 1
+            if turn == 1:
+                self._grow()
+            if not await self._drain(iter((pair,))):
+                return
             if turn % TURN_EVERY == 0:
                 await asyncio.sleep(0)
 
-    async def _pull_async(self, source: AsyncSource[T]) -> None:
-        sink = self._sink
-        while not self._stopping:
-            if (waiting := sink.room()) is not None:
+    async def _drain(self, pairs: Iterator[Pair]) -> bool:
+        """Run jobs until there are no more; false if this worker has to leave before."""
+        fn, sink, turn = self._fn, self._sink, 0
+        put, opened, room = sink.put, sink.opened, sink.room
+        # Asked after each job, so as bare as can be: an empty context is false.
+        is_changed = self._is_changed if self._variables else copy_context
+        me = asyncio.current_task()
+        assert me is not None
+        is_cancelled = me.cancelling
+        for index, item in pairs:
+            if opened is not None:
+                opened(ABSENT)
+            try:
+                value = await fn(item)
+            except BaseException as error:
+                self._failed(index, item, error)
+                if self.is_stopping:
+                    return False
+            else:
+                put(index, value)
+            if is_cancelled():
+                if self.is_stopping:
+                    return False
+                # Before Python 3.13 a failed TaskGroup inside a job leaves this raised
+                # (python/cpython#116720); so does a job that cancels its own task.
+                while me.uncancel():
+                    pass
+            if is_changed():
+                self._hire()
+                return False
+            turn += 1
+            if turn == TURN_EVERY:
+                turn = 0
+                await asyncio.sleep(0)
+            if room is not None and (waiting := room()) is not None:
                 await waiting
-            index, item = await source.pull()
-            if isinstance(item, Exhausted):
-                return
-            sink.opened(index)
-            await self._job(index, item)
+        return True
 
-    @coroutine
-    def _job(self, index: int, item: T) -> Generator[Any, Any, None]:
-        observer = self._observer
-        if observer is not None:
-            observer.started(index)
-        context = self._context.copy()
-        began = perf_counter()
-        error: BaseException | None = None
-        value: R | None = None
-        try:
-            given = context.run(self._fn, item)
-            job = given if iscoroutine(given) else _awaited(given)
-            value = yield from _drive(context, job)
-        except asyncio.CancelledError as cancelled:
-            if self._stopping:
-                raise
-            error = JobCancelled(f"job {index} raised CancelledError of its own accord")
-            error.__cause__ = cancelled
-        except Exception as raised:
-            error = raised
-        if (task := asyncio.current_task()) is not None and not self._stopping:
-            # Before Python 3.13 a failed TaskGroup inside a job leaves this raised
-            # (python/cpython#116720); so does a job that cancels its own task.
-            while task.cancelling():
-                task.uncancel()
-        if observer is not None:
-            observer.finished(index, error)
-        if self._errors == "return":
-            elapsed = perf_counter() - began
-            self._sink.put(index, Outcome(index, item, value, error, 1, elapsed))
-        elif error is None:
-            self._sink.put(index, value)
-        elif self._errors == "skip":
+    def _is_changed(self) -> bool:
+        """Whether the last job left another value in a context variable than it found.
+
+        By identity: an equal list is not the same list.
+        """
+        return len(copy_context()) != len(self._variables) or any(
+            variable.get(_UNSET) is not value for variable, value in self._variables
+        )
+
+    def _failed(self, index: int, item: Any, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            if self.is_stopping:
+                raise error
+            error = own_cancellation(index, error)
+        elif isinstance(error, GeneratorExit):
+            raise error  # this worker's own coroutine is being closed
+        error_is_final = not isinstance(error, Exception)
+        if self._skip and not error_is_final:
             self._sink.skipped(index)
-        else:
-            error.add_note(f"in job {index}, given {reprlib.repr(item)}")
-            self._fail(error)
+            return
+        if isinstance(error, TypeError) and _is_from_here(error):
+            error.add_note(
+                "fn has to return an awaitable: for a synchronous function pass "
+                "executor='thread' or executor='process'"
+            )
+        error.add_note(f"in job {index}, given {reprlib.repr(item)}")
+        if error_is_final:
+            raise error
+        self.fail(error)
 
 
-def _drive(context: Context, job: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
-    """``await job``, with every step of it inside ``context``."""
-    run = context.run
-    step: Callable[[Any], Any] = job.send
-    argument: Any = None
-    while True:
-        try:
-            awaited = run(step, argument)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        try:
-            argument = yield awaited
-            step = job.send
-        except GeneratorExit:
-            run(job.close)
-            raise
-        except BaseException as error:
-            argument, step = error, job.throw
+JOBS_HERE: Final = Crew._drain.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+"""The code whose frames have ``index`` and ``item`` of the job in a worker's hand."""
 
 
-async def _awaited(job: Awaitable[R]) -> R:
-    return await job
+def own_cancellation(index: int, cancelled: asyncio.CancelledError) -> JobCancelled:
+    """What a job gets that raised CancelledError though nobody cancelled it."""
+    error = JobCancelled(f"job {index} raised CancelledError of its own accord")
+    error.__cause__ = cancelled
+    return error
+
+
+def _is_from_here(error: BaseException) -> bool:
+    """Whether no frame of a job's is in the traceback: ``await`` itself raised it."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
-from anabranch.jobs.check import check_count, check_errors, check_items
-from anabranch.jobs.crew import Crew
+from anabranch.errors import RunTimeout
+from anabranch.jobs.check import check_items
+from anabranch.jobs.crew import ABSENT
+from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
-from anabranch.jobs.progress import watcher
-from anabranch.jobs.source import source_of
-from anabranch.observe import Observer
+from anabranch.jobs.portal import asyncio_run
+from anabranch.jobs.run import Run
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ABSENT: Final = object()
 
-
-class _Results:
+class _InOrder:
     """A list that grows as jobs start: its length is the number of items pulled."""
 
+    room = None
+
     def __init__(self) -> None:
-        self.values: list[Any] = []
-
-    def room(self) -> None:
-        return None
-
-    def opened(self, index: int) -> None:
-        self.values.append(_ABSENT)
-
-    def put(self, index: int, value: Any) -> None:
-        self.values[index] = value
+        self._values: list[Any] = []
+        self.opened = self._values.append
+        self.put = self._values.__setitem__
 
     def skipped(self, index: int) -> None:
         pass
@@ -39,77 +34,185 @@ class _Results:
     def ended(self) -> None:
         pass
 
+    def finished(self) -> dict[int, Any]:
+        """What there is, by index."""
+        return {i: value for i, value in enumerate(self._values) if value is not ABSENT}
+
+    def present(self) -> list[Any]:
+        """The results of those that did not fail."""
+        return [value for value in self._values if value is not ABSENT]
+
+    def all(self) -> list[Any]:
+        """The results of a run in which none failed."""
+        return self._values
+
+
+class _AnyOrder:
+    """For jobs that start in another order than the items have."""
+
+    room = opened = None
+
+    def __init__(self) -> None:
+        self._values: dict[int, Any] = {}
+        self.put = self._values.__setitem__
+
+    def skipped(self, index: int) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
+
+    def finished(self) -> dict[int, Any]:
+        """What there is, by index."""
+        return dict(sorted(self._values.items()))
+
+    def present(self) -> list[Any]:
+        """The results of those that did not fail."""
+        return list(self.finished().values())
+
+    all = present
+
 
 @overload
 async def amap(
     fn: Callable[[T], Awaitable[R]],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    concurrency: int = 32,
-    errors: Literal["raise", "skip"] = "raise",
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
-) -> list[R]: ...
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> list[Outcome[T, R]]: ...
+@overload
+async def amap(
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> list[Outcome[T, R]]: ...
 @overload
 async def amap(
     fn: Callable[[T], Awaitable[R]],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    concurrency: int = 32,
-    errors: Literal["return"],
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
-) -> list[Outcome[T, R]]: ...
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> list[R]: ...
+@overload
 async def amap(
-    fn: Callable[[T], Awaitable[R]],
+    fn: Callable[[T], R],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    concurrency: int = 32,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> list[R]: ...
+@takes_options
+async def amap(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
     errors: Errors = "raise",
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
-) -> list[R] | list[Outcome[T, R]]:
+    **options: Unpack[JobOptions],
+) -> list[Any]:
     """``fn`` of every item, at most ``concurrency`` at once: a list in their order.
 
     Items are pulled lazily, so at most ``concurrency`` are in memory beside the results.
     When the call ends, however it ends, nothing of it is left running: the first failure
     under ``errors="raise"``, or a cancellation of the caller, cancels the jobs in flight
-    and awaits them. A generator given as ``items`` is closed at the end.
+    and awaits them. A generator given as ``items`` is closed at the end. What ends the
+    call from outside carries what had finished, by index, as ``error.partial``:
+    ``KeyboardInterrupt``, ``CancelledError``, ``RunTimeout``.
 
     Args:
-        fn: Called in a copy of the caller's context, one copy a job: a job sees its
-            caller's context variables and no other job's.
+        fn: Called in a copy of the caller's context: a job sees its caller's context
+            variables and no other job's.
         items: Any iterable or async iterable.
-        concurrency: Jobs in flight at most.
-        errors: ``"raise"``: the first failure, the same object with a note naming the
-            item. ``"return"``: an :class:`Outcome` for every item. ``"skip"``: only the
-            values of those that succeeded.
-        progress: Show a bar; a string is its title.
-        total: The number of items, for the bar, where the input does not know it.
-        observer: Told what happens.
+        errors: What a failure does: see :class:`Options`.
+        **options: See :class:`Options`.
 
     Raises:
-        ValueError: ``concurrency`` is not a positive integer, or ``errors`` is none of
-            the three.
+        ValueError: An option cannot be meant; nothing has been started.
     """
-    check_count("concurrency", concurrency)
-    check_errors(errors)
+    settings = Options(errors=errors, **options)
     check_items(items)
-    results = _Results()
-    crew = Crew(
-        fn,
-        source_of(items),
-        results,
-        concurrency=concurrency,
-        errors=errors,
-        observer=watcher(progress, total, observer),
-    )
-    await crew.join()
-    if crew.failure is not None:
-        raise crew.failure
-    if errors == "skip":
-        return [value for value in results.values if value is not _ABSENT]
-    return results.values
+    return await collect(fn, items, settings)
+
+
+async def collect(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    options: Options,
+    *,
+    start: Callable[..., Run] = Run,
+) -> list[Any]:
+    """The results of a run that ``start`` makes, in the order of the items."""
+    results = _InOrder() if options.priority is None else _AnyOrder()
+    run = start(fn, items, results, options)
+    try:
+        await run.join()
+    except asyncio.CancelledError as error:
+        error.partial = results.finished()  # type: ignore[attr-defined]  # for asyncio_run
+        raise
+    if isinstance(run.failure, RunTimeout):
+        run.failure.partial = results.finished()
+    if run.failure is not None:
+        raise run.failure
+    if options.errors == "skip":
+        return results.present()
+    return results.all()
+
+
+@overload
+def map(  # noqa: A001  # the name says it best, and is used with its module
+    fn: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> list[Outcome[T, R]]: ...
+@overload
+def map(  # noqa: A001
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> list[Outcome[T, R]]: ...
+@overload
+def map(  # noqa: A001
+    fn: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> list[R]: ...
+@overload
+def map(  # noqa: A001
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> list[R]: ...
+@takes_options
+def map(  # noqa: A001
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> list[Any]:
+    """:func:`amap` from synchronous code, in any thread, whatever loop it has or has not.
+
+    Jobs run on the process's background loop; see :func:`asyncio_run`. After Ctrl-C the
+    ``KeyboardInterrupt`` carries what had finished, by index, as ``error.partial``.
+
+    Args:
+        fn: As for :func:`amap`.
+        items: As for :func:`amap`; a synchronous iterator is advanced on the background
+            loop's thread.
+        errors: What a failure does: see :class:`Options`.
+        **options: See :class:`Options`.
+    """
+    settings = Options(errors=errors, **options)
+    check_items(items)
+    return asyncio_run(collect(fn, items, settings))

@@ -91,10 +91,13 @@ class _Portal:
             while not finished.wait(LOOK_UP_EVERY_S):
                 pass
             return result.result()
-        except BaseException:
+        except BaseException as error:
             if not result.done():  # it was the wait that was interrupted: Ctrl-C
                 self.loop.call_soon_threadsafe(abandon)
-                result.exception()  # the clean-up is awaited; its outcome is not the news
+                # The clean-up is awaited; of its outcome only what had finished is news.
+                partial = getattr(result.exception(), "partial", None)
+                if partial is not None:
+                    error.partial = partial  # type: ignore[attr-defined]
             raise
 
 
@@ -107,7 +110,8 @@ def asyncio_run(coro: Awaitable[R]) -> R:
 
     It runs on the process's background loop, in a copy of the caller's context. Its
     exception comes back as the same object. Ctrl-C cancels it, waits for its clean-up and
-    raises ``KeyboardInterrupt``. If the calling thread has a running loop, that loop
+    raises ``KeyboardInterrupt``, which carries as ``partial`` the results by index that a
+    run of jobs inside it had. If the calling thread has a running loop, that loop
     stands still for as long: inside a coroutine, ``await`` instead.
 
     Raises:

@@ -6,18 +6,20 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-from anabranch.errors import LoopError
-from anabranch.jobs.check import check_count, check_errors, check_items
-from anabranch.jobs.crew import Crew
+from anabranch.errors import LoopError, UsageError
+from anabranch.jobs.check import check_count, check_items
+from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
-from anabranch.jobs.progress import watcher
-from anabranch.jobs.source import source_of
-from anabranch.observe import Observer
+from anabranch.jobs.portal import asyncio_run
+from anabranch.jobs.run import Run, look_ahead
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+# Results that a synchronous consumer takes from the background loop at once, if there are.
+FETCH = 1024
 
 
 class _Window:
@@ -27,6 +29,8 @@ class _Window:
     back-pressure, and lets an ordered stream run ahead of one slow item by ``size``. The
     item whose turn it is has always been started, so an ordered stream cannot lock up.
     """
+
+    opened = None
 
     def __init__(self, size: int, *, ordered: bool) -> None:
         self._room = size
@@ -45,9 +49,6 @@ class _Window:
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         return waiting
-
-    def opened(self, index: int) -> None:
-        pass
 
     def put(self, index: int, value: Any) -> None:
         self._settle(index, (value,))
@@ -108,9 +109,9 @@ class Stream(Generic[R]):
     the last reference to the stream goes.
     """
 
-    def __init__(self, start: Callable[[], tuple[Crew[Any, Any], _Window]]) -> None:
-        self._start = start
-        self._crew: Crew[Any, Any] | None = None
+    def __init__(self, begin: Callable[[], tuple[Run, _Window]]) -> None:
+        self._begin = begin
+        self._run: Run | None = None
         self._window: _Window | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -121,12 +122,12 @@ class Stream(Generic[R]):
     async def __anext__(self) -> R:
         if self._closed:
             raise StopAsyncIteration
-        crew, window = self._begin()
+        run, window = self._started()
         while True:
             # Fail fast: what had finished but was not taken yet is dropped.
-            if crew.failure is not None:
+            if run.failure is not None:
                 await self.aclose()
-                raise crew.failure
+                raise run.failure
             if (taken := window.take()) is not None:
                 return taken[0]  # type: ignore[no-any-return]  # put there by fn
             if window.is_over:
@@ -150,7 +151,7 @@ class Stream(Generic[R]):
         return results
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        self._started()
         return self
 
     async def __aexit__(
@@ -168,27 +169,73 @@ class Stream(Generic[R]):
             LoopError: Called from one of the stream's own jobs, which would wait for
                 itself.
         """
-        if self._crew is not None and self._crew.is_worker(asyncio.current_task()):
+        if self._run is not None and asyncio.current_task() in self._run.crew.workers:
             raise LoopError(
                 "a stream cannot be closed by one of its own jobs: it would wait for "
                 "itself. Raise an exception from the job instead"
             )
         self._closed = True
-        if self._crew is not None:
-            self._crew.stop()
-            await self._crew.join()
+        if self._run is not None:
+            self._run.crew.stop()
+            await self._run.join()
 
-    def _begin(self) -> tuple[Crew[Any, Any], _Window]:
-        if self._crew is None or self._window is None:
+    def _started(self) -> tuple[Run, _Window]:
+        if self._run is None or self._window is None:
             self._loop = asyncio.get_running_loop()
-            self._crew, self._window = self._start()
-        return self._crew, self._window
+            self._run, self._window = self._begin()
+        return self._run, self._window
 
     def __del__(self) -> None:
-        crew, loop = self._crew, self._loop
-        if crew is None or loop is None or self._closed or loop.is_closed():
+        run, loop = self._run, self._loop
+        if run is None or loop is None or self._closed or loop.is_closed():
             return
-        loop.call_soon_threadsafe(crew.stop)
+        loop.call_soon_threadsafe(_wind_up, run)
+
+
+# The loop itself keeps its tasks only weakly.
+_winding_up: set[asyncio.Task[None]] = set()
+
+
+def _wind_up(run: Run) -> None:
+    """End the run of a stream that nobody holds any more."""
+    run.crew.stop()
+    task = asyncio.get_running_loop().create_task(run.join())
+    _winding_up.add(task)
+    task.add_done_callback(_winding_up.discard)
+
+
+class SyncStream(Generic[R]):
+    """The results of :func:`stream`: an iterator and a context manager."""
+
+    def __init__(self, results: Stream[R]) -> None:
+        self._results = results
+        self._fetched: deque[R] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R:
+        if not self._fetched:
+            self._fetched.extend(asyncio_run(self._results.some(FETCH)))
+        if not self._fetched:
+            raise StopIteration
+        return self._fetched.popleft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what is in flight and return when it has ended. Idempotent."""
+        self._fetched.clear()
+        asyncio_run(self._results.aclose())
 
 
 @overload
@@ -196,39 +243,51 @@ def astream(
     fn: Callable[[T], Awaitable[R]],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    concurrency: int = 32,
-    ordered: bool = False,
-    buffer: int | None = None,
-    errors: Literal["raise", "skip"] = "raise",
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
-) -> Stream[R]: ...
-@overload
-def astream(
-    fn: Callable[[T], Awaitable[R]],
-    items: Iterable[T] | AsyncIterable[T],
-    *,
-    concurrency: int = 32,
     ordered: bool = False,
     buffer: int | None = None,
     errors: Literal["return"],
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
+    **options: Unpack[JobOptions],
 ) -> Stream[Outcome[T, R]]: ...
+@overload
+def astream(
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> Stream[Outcome[T, R]]: ...
+@overload
 def astream(
     fn: Callable[[T], Awaitable[R]],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    concurrency: int = 32,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> Stream[R]: ...
+@overload
+def astream(
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> Stream[R]: ...
+@takes_options
+def astream(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
     ordered: bool = False,
     buffer: int | None = None,
     errors: Errors = "raise",
-    progress: bool | str = False,
-    total: int | None = None,
-    observer: Observer | None = None,
-) -> Stream[R] | Stream[Outcome[T, R]]:
+    **options: Unpack[JobOptions],
+) -> Stream[Any]:
     """``fn`` of every item, at most ``concurrency`` at once, as the results come.
 
     Items are pulled lazily: at most ``concurrency + buffer`` are started and not yet
@@ -238,39 +297,111 @@ def astream(
     A generator given as ``items`` is closed at the end.
 
     Args:
-        fn: Called in a copy of the context in which work starts, one copy a job.
+        fn: Called in a copy of the context in which work starts: a job sees that
+            context's variables and no other job's.
         items: Any iterable or async iterable.
-        concurrency: Jobs in flight at most.
         ordered: Give results in the order of the items. A slow item holds back those
             behind it, but not the work on up to ``buffer`` of them.
         buffer: Finished results that may wait for the consumer; by default
             ``max(8 * concurrency, 1024)``.
-        errors: ``"raise"``, ``"return"`` (every result is an :class:`Outcome`) or
-            ``"skip"``.
-        progress: Show a bar; a string is its title.
-        total: The number of items, for the bar, where the input does not know it.
-        observer: Told what happens.
+        errors: What a failure does: see :class:`Options`.
+        **options: See :class:`Options`.
 
     Raises:
-        ValueError: A count is not a positive integer, or ``errors`` is none of the three.
+        ValueError: An option cannot be meant; nothing has been started.
     """
-    check_count("concurrency", concurrency)
+    settings = Options(errors=errors, **options)
+    check_items(items)
+    return streamed(fn, items, settings, ordered=ordered, buffer=buffer)
+
+
+def streamed(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    options: Options,
+    *,
+    ordered: bool,
+    buffer: int | None,
+    start: Callable[..., Run] = Run,
+) -> Stream[Any]:
+    """A stream whose run ``start`` makes, when the first result is asked for."""
     if buffer is not None:
         check_count("buffer", buffer, least=0)
-    check_errors(errors)
+    if ordered and options.priority is not None:
+        raise UsageError("a stream is ordered, or goes by priority=, but not both")
+    ahead = look_ahead(options.concurrency) if buffer is None else buffer
+
+    def begin() -> tuple[Run, _Window]:
+        window = _Window(options.concurrency + ahead, ordered=ordered)
+        return start(fn, items, window, options), window
+
+    return Stream(begin)
+
+
+@overload
+def stream(
+    fn: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> SyncStream[Outcome[T, R]]: ...
+@overload
+def stream(
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["return"],
+    **options: Unpack[JobOptions],
+) -> SyncStream[Outcome[T, R]]: ...
+@overload
+def stream(
+    fn: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> SyncStream[R]: ...
+@overload
+def stream(
+    fn: Callable[[T], R],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Literal["raise", "skip"] = "raise",
+    **options: Unpack[JobOptions],
+) -> SyncStream[R]: ...
+@takes_options
+def stream(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> SyncStream[Any]:
+    """:func:`astream` from synchronous code: a plain iterator, closed by ``with``.
+
+    Jobs run on the process's background loop, ahead of the consumer by up to ``buffer``
+    results; see :func:`asyncio_run`.
+
+    Args:
+        fn: As for :func:`astream`.
+        items: As for :func:`astream`; a synchronous iterator is advanced on the
+            background loop's thread.
+        ordered: As for :func:`astream`.
+        buffer: As for :func:`astream`.
+        errors: What a failure does: see :class:`Options`.
+        **options: See :class:`Options`.
+    """
+    settings = Options(errors=errors, **options)
     check_items(items)
-    ahead = max(8 * concurrency, 1024) if buffer is None else buffer
-
-    def start() -> tuple[Crew[T, R], _Window]:
-        window = _Window(concurrency + ahead, ordered=ordered)
-        crew = Crew(
-            fn,
-            source_of(items),
-            window,
-            concurrency=concurrency,
-            errors=errors,
-            observer=watcher(progress, total, observer),
-        )
-        return crew, window
-
-    return Stream(start)
+    return SyncStream(streamed(fn, items, settings, ordered=ordered, buffer=buffer))

@@ -1,0 +1,16 @@
+"""Where jobs run when not on the event loop: threads, processes, other machines."""
+
+from anabranch.jobs.executors.choice import executor_of
+from anabranch.jobs.executors.dispatcher import Dispatcher
+from anabranch.jobs.executors.processes import ProcessExecutor
+from anabranch.jobs.executors.protocol import Executor, Reply
+from anabranch.jobs.executors.threads import ThreadExecutor
+
+__all__ = [
+    "Dispatcher",
+    "Executor",
+    "ProcessExecutor",
+    "Reply",
+    "ThreadExecutor",
+    "executor_of",
+]

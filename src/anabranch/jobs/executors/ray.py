@@ -1,0 +1,380 @@
+"""Jobs on a Ray cluster: chunks of items in actors, each with a runner of its own.
+
+A Ray task costs its caller most of a millisecond, so none is made for an item. A chunk
+is one call of an actor, which runs the items on its own event loop or in its own threads,
+many at once. What travels is encoded by us: so one item or result that cannot travel fails
+by itself, and failures come back as they do from processes.
+
+Theory of operation. An actor is *idle*, *lent* to one ``run``, or *killed*, and runs one
+chunk at a time: if it dies, nobody but this chunk is under suspicion. A ``run`` that ends
+by a reply gives its actor back, every other kills it, unless a cancelled chunk has ended
+by itself within a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, TypeAlias
+
+from anabranch.errors import WorkerLost
+from anabranch.jobs.check import check_count
+from anabranch.jobs.cores import usable_cores
+from anabranch.jobs.executors import wire
+from anabranch.jobs.executors.choice import is_async
+from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.executors.threads import plain
+from anabranch.jobs.executors.waiting import settle
+
+Packed: TypeAlias = tuple[bool, bytes]
+
+# How long the jobs of a cancelled chunk may clean up before their actor is killed, and
+# how long Ray may take to say that it is.
+CANCEL_GRACE_S = 5.0
+
+USAGE_STATS = "RAY_USAGE_STATS_ENABLED"
+
+
+class RayExecutor:
+    """Runs functions, also ``async def`` ones, in actors of a Ray cluster.
+
+    It connects with its first use: to the Ray that this process is connected to already;
+    else to the cluster at ``address``; else to one that it starts on this machine, without
+    a dashboard and without Ray's usage statistics, unless ``RAY_USAGE_STATS_ENABLED``
+    says otherwise. ``aclose`` ends its actors, and Ray's connection only if it was made
+    here.
+
+    A chunk's results come together, when its last item is done. An item whose worker was
+    lost is sent again up to three times, so it may run more than once: the death of a
+    machine loses nothing. A job that is cancelled is cancelled in its actor if it is
+    asynchronous; a synchronous one is killed with its actor.
+
+    The other machines need the same Python and anabranch with the extra ``ray``.
+
+    Args:
+        address: The cluster, as ``ray.init`` takes it.
+        actors: How many at most. Default: one for each CPU of the cluster, of which this
+            machine's count until it is connected.
+        chunk: Items sent at once.
+        per_actor_concurrency: Items of a chunk that an actor runs at once.
+        num_cpus: CPUs to reserve for an actor. By default none, so that actors never
+            wait for a place; they are spread over the machines.
+        num_gpus: GPUs to reserve for an actor.
+        resources: Other resources to reserve for an actor.
+
+    Raises:
+        ImportError: The extra ``ray`` is not installed.
+    """
+
+    resend = 3
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        actors: int | None = None,
+        chunk: int = 200,
+        per_actor_concurrency: int = 32,
+        num_cpus: float | None = None,
+        num_gpus: float | None = None,
+        resources: Mapping[str, float] | None = None,
+    ) -> None:
+        wire.need_cloudpickle("RayExecutor", "ray")
+        self._ray = _import_ray()
+        if actors is not None:
+            check_count("actors", actors)
+        check_count("chunk", chunk)
+        check_count("per_actor_concurrency", per_actor_concurrency)
+        self.chunk = chunk
+        self._address = address
+        self._actors = actors
+        self._concurrency = per_actor_concurrency
+        self._needs = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "resources": None if resources is None else dict(resources),
+        }
+        self._cluster_cpus: int | None = None
+        self._own: _OwnRay | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._free: asyncio.Semaphore | None = None
+        self._idle: list[Any] = []  # handles of actors have no types
+        self._lent: dict[asyncio.Future[Any], Any] = {}
+        # By identity, since a callable need not be hashable; held, so that it stays unique.
+        self._functions: dict[int, _Function] = {}
+
+    @property
+    def slots(self) -> int:
+        if self._actors is not None:
+            return self._actors
+        if self._cluster_cpus is None and self._ray.is_initialized():
+            self._count_cpus()
+        return self._cluster_cpus or usable_cores()
+
+    async def run(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Reply]:
+        parcel = wire.Parcel(items, "Ray")
+        replies: list[Reply] = []
+        if parcel.sent:
+            await self._connect()
+            if self._free is None:
+                self._free = asyncio.Semaphore(self.slots)
+            async with self._free:
+                try:
+                    replies = await self._ask(fn, parcel.sent)
+                except self._losses as error:
+                    raise WorkerLost(_obituary(error, fn, items)) from error
+        return parcel.replies(replies)
+
+    async def aclose(self) -> None:
+        """Kill the actors, and shut Ray down if it was started here."""
+        idle, lent = self._idle, self._lent
+        self._reset()
+        for actor in (*idle, *lent.values()):
+            self._kill(actor)
+        interrupted = await settle(lent, timeout_s=CANCEL_GRACE_S)
+        if (own := self._own) is not None:
+            self._own = self._cluster_cpus = None
+            own.end()
+            interrupted = await settle([asyncio.wrap_future(own.ended)]) or interrupted
+        if interrupted is not None:
+            raise interrupted
+
+    # ------------------------------------------------------------------- connecting
+
+    async def _connect(self) -> None:
+        if self._own is None and not self._ray.is_initialized():
+            self._own = _OwnRay(self._ray, self._address)
+        if (own := self._own) is not None:
+            try:
+                await asyncio.shield(asyncio.wrap_future(own.begun))
+            except Exception:
+                if self._own is own:
+                    self._own = None  # the next may try again
+                raise
+        if self._cluster_cpus is None:
+            self._count_cpus()
+
+    def _count_cpus(self) -> None:
+        self._cluster_cpus = int(self._ray.cluster_resources().get("CPU", 1)) or 1
+
+    # ----------------------------------------------------------------------- asking
+
+    async def _ask(self, fn: Callable[[Any], Any], items: list[bytes]) -> list[Reply]:
+        function = self._functions.get(id(fn))
+        if function is None:
+            reference = self._ray.put(wire.dumps_function(fn))
+            function = _Function(fn, len(self._functions), reference)
+            self._functions[id(fn)] = function
+        actor = self._idle.pop() if self._idle else self._start()
+        call = actor.run.remote(function.number, function.reference, items)
+        answer: asyncio.Future[Any] = asyncio.wrap_future(call.future())
+        lent = self._lent
+        lent[answer] = actor
+        try:
+            flags, parts = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            await self._cancel(call, answer, actor, function)
+            raise
+        except BaseException:
+            self._kill(actor)
+            raise
+        finally:
+            del lent[answer]
+        if lent is self._lent:  # else closed, and the answer came just before
+            self._idle.append(actor)
+        return [wire.unpack(ok, part) for ok, part in zip(flags, parts, strict=True)]
+
+    def _start(self) -> Any:
+        needs = {name: need for name, need in self._needs.items() if need is not None}
+        # An actor that reserves nothing would else be put where the last one is.
+        remote = self._ray.remote(JobActor).options(scheduling_strategy="SPREAD", **needs)
+        return remote.remote(self._concurrency)
+
+    async def _cancel(
+        self, call: Any, answer: asyncio.Future[Any], actor: Any, function: _Function
+    ) -> None:
+        if function.is_async:
+            self._ray.cancel(call)
+            await settle([answer], timeout_s=CANCEL_GRACE_S)
+        if answer.done() and isinstance(
+            answer.exception(), self._ray.exceptions.TaskCancelledError | None
+        ):
+            self._idle.append(actor)
+            return
+        self._kill(actor)
+        await settle([answer], timeout_s=CANCEL_GRACE_S)
+        if answer.done():
+            answer.exception()  # seen: it was killed
+
+    def _kill(self, actor: Any) -> None:
+        # It may be dead already, and so may Ray.
+        with suppress(Exception):
+            self._ray.kill(actor)
+
+    @property
+    def _losses(self) -> tuple[type[Exception], ...]:
+        errors = self._ray.exceptions
+        return (
+            errors.RayActorError,
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.LocalRayletDiedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
+
+
+class _OwnRay:
+    """The connection to Ray that was made here, in a thread that lives as long.
+
+    Making it blocks for seconds; and the processes that Ray starts on this machine are
+    told to die with the *thread* that has started them, so it can be none of a pool's.
+    """
+
+    def __init__(self, ray: Any, address: str | None) -> None:
+        self.begun: Future[None] = Future()
+        self.ended: Future[None] = Future()
+        self._ray = ray
+        self._address = address
+        self._over = threading.Event()
+        threading.Thread(target=self._live, name="anabranch-ray", daemon=True).start()
+
+    def end(self) -> None:
+        """Shut it down once it has begun; ``ended`` follows."""
+        self._over.set()
+
+    def _live(self) -> None:
+        try:
+            with _silent_by_default():
+                # Below "error" it tells that it is in a thread, and about its tokens.
+                self._ray.init(
+                    address=self._address, include_dashboard=False, logging_level="error"
+                )
+        except BaseException as error:
+            self.begun.set_exception(error)
+        else:
+            self.begun.set_result(None)
+            self._over.wait()
+            self._ray.shutdown()
+        finally:
+            self.ended.set_result(None)
+
+
+class _Function:
+    """A function, and where the cluster has it."""
+
+    def __init__(self, fn: Callable[[Any], Any], number: int, reference: Any) -> None:
+        self.fn = fn
+        self.is_async = is_async(fn)
+        self.number = number
+        self.reference = reference
+
+
+class JobActor:
+    """What runs chunks in a process of Ray's; named for its log lines."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._functions: dict[int, Callable[[Any], Any]] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def run(
+        self, number: int, function: bytes, items: list[bytes]
+    ) -> tuple[list[bool], list[bytes]]:
+        """The packed replies: for each whether it succeeded, and the data."""
+        try:
+            if number not in self._functions:
+                self._functions[number] = wire.loads(function)
+            fn = self._functions[number]
+        except Exception as error:
+            packed = [wire.pack(None, (False, _noted(error)))] * len(items)
+        else:
+            run = self._on_the_loop if is_async(fn) else self._in_threads
+            packed = await run(fn, items)
+        return [ok for ok, _ in packed], [data for _, data in packed]
+
+    async def _on_the_loop(
+        self, fn: Callable[[Any], Any], items: list[bytes]
+    ) -> list[Packed]:
+        from anabranch.jobs import amap  # the runner that this is one of the homes of
+
+        async def job(data: bytes) -> Packed:
+            try:
+                reply: Reply = (True, await fn(wire.loads(data)))
+            except Exception as error:
+                reply = (False, _noted(error))
+            return wire.pack(fn, reply)
+
+        outcomes = await amap(job, items, concurrency=self._concurrency, errors="return")
+        return [
+            wire.pack(fn, (False, outcome.error)) if outcome.error else outcome.result()
+            for outcome in outcomes
+        ]
+
+    async def _in_threads(
+        self, fn: Callable[[Any], Any], items: list[bytes]
+    ) -> list[Packed]:
+        pending = deque(enumerate(items))
+        packed: dict[int, Packed] = {}
+
+        def work() -> None:
+            with suppress(IndexError):  # there is none left
+                while True:
+                    index, data = pending.popleft()
+                    packed[index] = _attempt(fn, data)
+
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._concurrency)
+        loop = asyncio.get_running_loop()
+        threads = [
+            loop.run_in_executor(self._threads, work)
+            for _ in range(min(self._concurrency, len(items)))
+        ]
+        await asyncio.gather(*threads)
+        return [packed[index] for index in range(len(items))]
+
+
+def _attempt(fn: Callable[[Any], Any], data: bytes) -> Packed:
+    try:
+        reply: Reply = (True, plain(fn(wire.loads(data))))
+    except Exception as error:
+        reply = (False, _noted(error))
+    return wire.pack(fn, reply)
+
+
+def _noted(error: BaseException) -> BaseException:
+    return wire.with_traceback(error, f"Ray actor in process {os.getpid()}", __file__)
+
+
+def _obituary(error: Exception, fn: object, items: Sequence[object]) -> str:
+    said, _, _ = " ".join(str(error).split()).partition(" Some common causes")
+    return f"a Ray actor was lost while it ran {wire.described(fn, items)}: {said}"
+
+
+def _import_ray() -> Any:
+    # It has types, but nearly everything that it returns is Any.
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ImportError("RayExecutor needs ray: pip install 'anabranch[ray]'") from error
+    return ray
+
+
+@contextmanager
+def _silent_by_default() -> Generator[None]:
+    """A Ray that starts reads from its environment whether to report to its makers."""
+    if USAGE_STATS in os.environ:
+        yield
+        return
+    os.environ[USAGE_STATS] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[USAGE_STATS]

@@ -1,0 +1,136 @@
+"""A worker process: takes a function and items, gives replies, until its socket ends.
+
+Run as ``python -m anabranch.jobs.executors.worker FD``, where FD is its end of a socket.
+The first message says how the parent was started; then each message is ``[number,
+function, item, ...]``, where the function is empty if it has come before under its
+number, and is answered by ``[flags, reply, ...]``, a byte and a part for each item.
+
+It ends with its parent, whatever happens to that: a thread waits for the socket to be hung
+up, and looks once a second whether the parent is still the same, since a process that the
+parent has forked may hold the other end open. A job in progress is killed then, with all
+processes that it has started. Why not ``PR_SET_PDEATHSIG``: it fires when the parent's
+*thread* ends, and exists on Linux only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from inspect import isawaitable
+from typing import Any
+
+from anabranch.jobs.executors import wire
+from anabranch.jobs.executors.protocol import Reply
+
+LOOK_UP_EVERY_MS = 1000
+
+
+class _Worker:
+    def __init__(self, connection: socket.socket) -> None:
+        self._file = connection.makefile("rb")
+        self._connection = connection
+        self._functions: dict[bytes, bytes | Callable[[Any], Any]] = {}
+        self._runner: asyncio.Runner | None = None
+        self.busy = False
+
+    def receive(self) -> list[bytes] | None:
+        """The next message; ``None`` when there will be no more."""
+        beginning = self._file.read(wire.HEAD_BYTES)
+        if len(beginning) < wire.HEAD_BYTES:
+            return None
+        lengths = self._file.read(8 * wire.count_in(beginning))
+        parts = [self._file.read(length) for length in wire.lengths_in(lengths)]
+        return parts if sum(map(len, parts)) == sum(wire.lengths_in(lengths)) else None
+
+    def serve(self) -> None:
+        while (message := self.receive()) is not None:
+            self.busy = True
+            number, function, *items = message
+            if function:
+                self._functions[number] = function
+            packed = [self._answer(number, item) for item in items]
+            self._flush()
+            self._send([bytes(ok for ok, _ in packed), *(data for _, data in packed)])
+            self.busy = False
+        if self._runner is not None:
+            self._runner.close()
+
+    def _answer(self, number: bytes, data: bytes) -> tuple[bool, bytes]:
+        fn: Any = None
+        try:
+            fn = self._function(number)
+            value = fn(wire.loads(data))
+            reply: Reply = (True, self._awaited(value) if isawaitable(value) else value)
+        except SystemExit:
+            raise  # the function ends its process: the parent sees with which status
+        except BaseException as error:
+            where = f"worker process {os.getpid()}"
+            reply = (False, wire.with_traceback(error, where, __file__))
+        return wire.pack(fn, reply)
+
+    def _function(self, number: bytes) -> Callable[[Any], Any]:
+        found = self._functions[number]
+        if isinstance(found, bytes):
+            found = self._functions[number] = wire.loads(found)
+        return found
+
+    def _awaited(self, awaitable: Any) -> Any:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(_await(awaitable), context=copy_context())
+
+    def _flush(self) -> None:
+        # A worker may be killed at any time, and what jobs have printed is theirs.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOBase):
+                stream.flush()
+
+    def _send(self, parts: list[bytes]) -> None:
+        self._connection.sendall(wire.head(parts))
+        for part in parts:
+            self._connection.sendall(part)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _end_with_parent(worker: _Worker, connection: socket.socket, parent: int) -> None:
+    poll = select.poll()
+    poll.register(connection, 0)  # nothing but that it was hung up
+    while os.getppid() == parent and not poll.poll(LOOK_UP_EVERY_MS):
+        pass
+    if not worker.busy:
+        time.sleep(wire.EXIT_GRACE_S)
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def main(fd: int) -> None:
+    """Serve until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    connection = socket.socket(fileno=fd)
+    worker = _Worker(connection)
+    if (first := worker.receive()) is None:
+        return
+    setup: wire.Setup = wire.loads(first[0])
+    sys.path[:] = setup.path
+    os.environ.pop("PYTHONPATH", None)
+    if setup.python_path is not None:
+        os.environ["PYTHONPATH"] = setup.python_path
+    threading.Thread(
+        target=_end_with_parent, args=(worker, connection, setup.parent), daemon=True
+    ).start()
+    worker.serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,65 @@
+"""Equal work that is asked for at the same time is done once.
+
+Whoever asks first does it, the others wait for the same result. Nobody is cancelled on
+account of another: one who waits and is cancelled leaves the rest alone, and if the one
+who does the work is cancelled, the next in line does it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Generic, TypeAlias, TypeVar
+
+R = TypeVar("R")
+
+# What a follower is told: the value, or the error, or nothing if there is neither.
+_News: TypeAlias = tuple[Any] | BaseException | None
+
+
+class SingleFlight(Generic[R]):
+    """What is under way, by key. Of one event loop."""
+
+    def __init__(self) -> None:
+        self._followers: dict[Hashable, list[asyncio.Future[_News]]] = {}
+
+    async def do(self, key: Hashable, work: Callable[[], Awaitable[R]]) -> R:
+        """The result of ``work()``, or of what is under way for ``key``."""
+        while (followers := self._followers.get(key)) is not None:
+            future: asyncio.Future[_News] = asyncio.get_running_loop().create_future()
+            followers.append(future)
+            news = await future
+            if isinstance(news, BaseException):
+                raise news
+            if news is not None:
+                return news[0]  # type: ignore[no-any-return]  # what work gave
+        self._followers[key] = []
+        news = None
+        try:
+            value = await work()
+            news = (value,)
+        except Exception as error:
+            news = error
+            raise
+        finally:
+            for future in self._followers.pop(key):
+                if not future.done():
+                    future.set_result(news)
+        return value
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and return when it has ended, whatever comes in the meantime.
+
+    A cancellation of the caller is raised again afterwards.
+    """
+    interrupted: asyncio.CancelledError | None = None
+    task.cancel()
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            interrupted = error
+            task.cancel()
+    if interrupted is not None:
+        raise interrupted

@@ -1,0 +1,150 @@
+"""The same key for the same work, in every process and on every day.
+
+A key is a digest of a canonical form of the item: values that are equal and of the same
+type have one, whatever the order of their dictionaries and sets. Pickle would not do: its
+bytes depend on which strings happen to be the same object.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from anabranch.errors import UsageError
+
+DIGEST_BYTES = 16
+
+
+def function_name(fn: object) -> str:
+    """The qualified name of a function, by which its results are found again.
+
+    Raises:
+        UsageError: It has none of its own: two lambdas share one, and an object that is
+            called may do anything.
+    """
+    if isinstance(fn, functools.partial):
+        bound = content_key((fn.args, fn.keywords)).hex()
+        return f"{function_name(fn.func)}({bound})"
+    name = getattr(fn, "__qualname__", None)
+    if not isinstance(name, str) or isinstance(fn, type) or "<lambda>" in name:
+        raise UsageError(
+            f"{fn!r} has no name by which its results could be found again: pass key=, a "
+            "function from an item to a string, or use a named function"
+        )
+    return f"{getattr(fn, '__module__', '')}.{name}"
+
+
+def content_key(value: object) -> bytes:
+    """A digest of ``value``: plain data, dataclasses, pydantic models, and their nests.
+
+    Raises:
+        UsageError: It holds something that has no canonical form.
+    """
+    return blake2b(_form(value), digest_size=DIGEST_BYTES).digest()
+
+
+def key_of(fn: object, key: Callable[[Any], object] | None) -> Callable[[Any], bytes]:
+    """What gives the key of an item: the caller's ``key``, or content and function."""
+    if key is not None:
+        return lambda item: content_key(key(item))
+    named = blake2b(function_name(fn).encode() + b"\0", digest_size=DIGEST_BYTES)
+
+    def keyed(item: Any) -> bytes:
+        digest = named.copy()
+        digest.update(_form(item))
+        return digest.digest()
+
+    return keyed
+
+
+def _form(value: object) -> bytearray:
+    out = bytearray()
+    try:
+        _write(out, value)
+    except RecursionError:
+        raise UsageError(
+            "an item that contains itself has no content key: pass key="
+        ) from None
+    return out
+
+
+def _write(out: bytearray, value: object) -> None:
+    """Append the canonical form. No form is the beginning of another."""
+    held: Any = value  # what a pattern says of the whole, it does not say of the parts
+    match value:
+        case Enum():
+            _write_named(out, b"e", value, value.name)
+        case str():
+            _write_sized(out, b"s", value.encode("utf-8", "surrogatepass"))
+        case None | True | False:
+            out += {None: b"0;", False: b"1;", True: b"2;"}[held]
+        case int():
+            out += b"i%d;" % value
+        case float():
+            out += b"f" + struct.pack(">d", value)
+        case bytes() | bytearray():
+            _write_sized(out, b"b", bytes(value))
+        case list() | tuple():
+            out += b"%c%d:" % (b"l" if isinstance(value, list) else b"t", len(held))
+            for element in held:
+                _write(out, element)
+        case set() | frozenset():
+            _write_sized(out, b"S", b"".join(sorted(map(content_key, held))))
+        case Mapping():
+            entries = sorted((content_key(k), content_key(v)) for k, v in held.items())
+            _write_sized(out, b"m", b"".join(k + v for k, v in entries))
+        case _:
+            _write_object(out, value)
+
+
+def _write_object(out: bytearray, value: Any) -> None:
+    match value:
+        case datetime() | date() | time():
+            _write_named(out, b"d", value, value.isoformat())
+        case (
+            timedelta() | Decimal() | Fraction() | UUID() | PurePath() | complex() | range()
+        ):
+            _write_named(out, b"v", value, repr(value))
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            held = {field.name: getattr(value, field.name) for field in fields(value)}
+            _write_named(out, b"o", value, held)
+        case _ if hasattr(type(value), "model_fields"):  # pydantic, which is not imported
+            _write_named(out, b"o", value, dict(value))
+        case _ if _is_array(value):
+            form = (str(value.dtype), getattr(value, "shape", ()), value.tobytes())
+            _write_named(out, b"a", value, form)
+        case _:
+            raise UsageError(
+                f"an item of type {type(value).__name__} has no content key: pass key=, a "
+                "function from an item to a string"
+            )
+
+
+def _is_array(value: Any) -> bool:
+    """Whether it is numpy's, which is not imported, and its bytes are its content."""
+    return (
+        hasattr(value, "tobytes")
+        and hasattr(value, "dtype")
+        and not getattr(value.dtype, "hasobject", True)
+    )
+
+
+def _write_sized(out: bytearray, tag: bytes, content: bytes) -> None:
+    out += b"%b%d:" % (tag, len(content))
+    out += content
+
+
+def _write_named(out: bytearray, tag: bytes, value: object, content: object) -> None:
+    kind = type(value)
+    _write_sized(out, tag, f"{kind.__module__}.{kind.__qualname__}".encode())
+    _write(out, content)

@@ -1,0 +1,130 @@
+"""One run: a crew, the course of its jobs, and what watches over them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any
+
+from anabranch.errors import RunTimeout
+from anabranch.jobs.course import Admission, Course, Job
+from anabranch.jobs.crew import Crew, Sink
+from anabranch.jobs.flight import SingleFlight
+from anabranch.jobs.limits.adaptive import Adaptive
+from anabranch.jobs.options import Options
+from anabranch.jobs.progress import watcher
+from anabranch.jobs.source import PrioritySource, Source, source_of
+from anabranch.jobs.watchdog import Watchdog
+
+
+class Run:
+    """The jobs of one call. Make it inside the running loop; then ``join()`` it.
+
+    Args:
+        admission: The limits of a pool, which take the place of the run's own.
+        flights: What is under way in that pool.
+
+    Raises:
+        UsageError, JournalError: What is wrong with the options and can be known before
+            any work starts.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Any], Awaitable[Any]],
+        items: Iterable[Any] | AsyncIterable[Any],
+        sink: Sink,
+        options: Options,
+        *,
+        admission: Admission | None = None,
+        flights: SingleFlight[Any] | None = None,
+    ) -> None:
+        self._options = options
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._observer = watcher(options.progress, options.total, options.observer)
+        self._course: Course | None = None
+        if not (options.is_plain and admission is None):
+            self._course = Course(
+                fn,
+                options,
+                self._observer,
+                admission=admission,
+                flights=flights,
+                abort=self._abort,
+                is_stopping=lambda: self.crew.is_stopping,
+            )
+        source = self._source(items)
+        if self._observer is not None:
+            self._observer.begun(source.size)
+        self.crew = Crew(
+            fn if self._course is None else self._course.step,
+            source,
+            sink,
+            concurrency=_workers(options),
+            skip=options.errors == "skip",
+        )
+        if options.total_timeout is not None:
+            self._timer = self._loop.call_later(options.total_timeout, self._expire)
+        self._watchdog: Watchdog | None = None
+        if options.stall_after is not None:
+            gate = None if admission is None else admission.gate
+            self._watchdog = Watchdog(self.crew, options.stall_after, self._observer, gate)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the run early."""
+        return self.crew.failure
+
+    async def join(self) -> None:
+        """Return when everything of the run has ended and is closed.
+
+        A cancellation of the caller cancels the jobs, and is raised again afterwards.
+        """
+        try:
+            await self.crew.join()
+        finally:
+            if not self._closed:
+                self._closed = True
+                await self._close()
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watchdog is not None:
+            self._watchdog.close()
+        if self._observer is not None:
+            self._observer.ended()
+        if self._course is not None:
+            await self._course.aclose()
+
+    def _source(self, items: Iterable[Any] | AsyncIterable[Any]) -> Source:
+        source = source_of(items, None if self._course is None else Job)
+        if self._options.priority is None:
+            return source
+        return PrioritySource(
+            source, self._options.priority, look_ahead(self._options.concurrency)
+        )
+
+    def _abort(self, error: BaseException) -> None:
+        self.crew.fail(error)
+
+    def _expire(self) -> None:
+        limit_s = self._options.total_timeout
+        self.crew.fail(
+            RunTimeout(
+                f"the run took longer than its total_timeout of {limit_s:g} s", partial={}
+            )
+        )
+
+
+def look_ahead(concurrency: int) -> int:
+    """How many items beyond those in flight a run may hold."""
+    return max(8 * concurrency, 1024)
+
+
+def _workers(options: Options) -> int:
+    if isinstance(options.adaptive, Adaptive):
+        return options.adaptive.max
+    return options.concurrency

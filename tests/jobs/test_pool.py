@@ -1,0 +1,235 @@
+"""One limit for everything that goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import Any
+
+import pytest
+
+from anabranch.errors import LoopError, UsageError
+from anabranch.jobs import Adaptive, Pool, RateLimit, Retry, Stats
+from anabranch.testing import run_virtual
+
+
+class Load:
+    """A job that counts how many of it run at once."""
+
+    def __init__(self) -> None:
+        self.running = self.most = 0
+
+    async def __call__(self, seconds: float = 1) -> float:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.running -= 1
+        return seconds
+
+
+def clock() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_maps_streams_and_submitted_jobs_share_one_limit() -> None:
+    load = Load()
+
+    async def main() -> None:
+        async with Pool(concurrency=3) as pool:
+            submitted = [pool.submit(load, 2) for _ in range(5)]
+            mapped, streamed = await asyncio.gather(
+                pool.map(load, [1, 2, 3, 4]),
+                collect(pool.stream(load, [5, 6], ordered=True)),
+            )
+            assert mapped == [1, 2, 3, 4]
+            assert streamed == [5, 6]
+            assert await asyncio.gather(*submitted) == [2] * 5
+
+    async def collect(stream: Any) -> list[float]:
+        return [value async for value in stream]
+
+    run_virtual(main())
+    assert load.most == 3
+    assert load.running == 0
+
+
+def test_leaving_waits_for_what_was_submitted() -> None:
+    load = Load()
+
+    async def main() -> list[bool]:
+        async with Pool(concurrency=1) as pool:
+            tasks = [pool.submit(load, 1) for _ in range(4)]
+        return [task.done() for task in tasks]
+
+    assert run_virtual(main()) == [True] * 4
+
+
+def test_leaving_by_an_exception_cancels_what_was_submitted() -> None:
+    load = Load()
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="enough"):
+            async with Pool(concurrency=2) as pool:
+                tasks = [pool.submit(load, 100) for _ in range(4)]
+                await asyncio.sleep(1)
+                raise ValueError("enough")
+        assert all(task.cancelled() for task in tasks)
+        assert load.running == 0
+        assert clock() == 1
+
+    run_virtual(main())
+
+
+def test_a_submitted_job_fails_alone_and_sees_its_callers_context() -> None:
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+
+    async def greet(greeting: str, *, mark: str) -> str:
+        if mark == "?":
+            raise ValueError("unsure")
+        return greeting + name.get() + mark
+
+    async def main() -> None:
+        async with Pool(concurrency=2) as pool:
+            name.set("Ada")
+            good = pool.submit(greet, "hello ", mark="!")
+            bad = pool.submit(greet, "hello ", mark="?")
+            assert await good == "hello Ada!"
+            with pytest.raises(ValueError, match="unsure"):
+                await bad
+
+    run_virtual(main())
+
+
+def test_the_limit_can_be_changed_while_jobs_run() -> None:
+    load = Load()
+
+    async def main() -> None:
+        async with Pool(concurrency=1) as pool:
+            run = asyncio.create_task(pool.map(load, [1.0] * 20))
+            await asyncio.sleep(1.5)
+            assert load.running == 1
+            pool.limit = 5
+            await asyncio.sleep(1)
+            assert load.running == 5
+            pool.limit = 2
+            await asyncio.sleep(2)
+            assert load.running == 2
+            await run
+
+    run_virtual(main())
+
+
+def test_what_a_pool_is_doing_can_be_seen() -> None:
+    async def sometimes(item: int) -> int:
+        await asyncio.sleep(1)
+        if item == 3:
+            raise ValueError(item)
+        return item
+
+    async def main() -> Stats:
+        async with Pool(concurrency=2, retry=Retry(2, on=ValueError)) as pool:
+            run = asyncio.create_task(pool.map(sometimes, range(6), errors="skip"))
+            await asyncio.sleep(0.5)
+            early = pool.stats()
+            assert (early.in_flight, early.limit, early.done) == (2, 2, 0)
+            assert early.p50_s is None
+            await run
+            return pool.stats()
+
+    stats = run_virtual(main())
+    assert (stats.in_flight, stats.queued, stats.done, stats.failed) == (0, 0, 5, 1)
+    assert stats.retried == 1
+    assert stats.p50_s == pytest.approx(1, rel=0.1)
+
+
+def test_rate_and_adaptive_limits_hold_for_the_pool_as_a_whole() -> None:
+    load = Load()
+
+    async def main() -> None:
+        async with Pool(rate=RateLimit(requests=2, per=1)) as pool:
+            await asyncio.gather(*(pool.map(load, [0.0] * 5) for _ in range(2)))
+            assert clock() == pytest.approx(4)
+        async with Pool(adaptive=Adaptive(1, 2, 4)) as pool:
+            await asyncio.gather(*(pool.map(load, [1.0] * 20) for _ in range(3)))
+            with pytest.raises(UsageError, match="finds its limit itself"):
+                pool.limit = 3
+
+    run_virtual(main())
+    assert load.most == 4
+
+
+def test_equal_keys_are_run_once_across_the_calls_of_a_pool() -> None:
+    calls: list[str] = []
+
+    async def fetch(url: str) -> str:
+        calls.append(url)
+        await asyncio.sleep(1)
+        return url
+
+    async def main() -> None:
+        async with Pool(concurrency=9, key=str) as pool:
+            await asyncio.gather(*(pool.map(fetch, ["a", "b"]) for _ in range(3)))
+
+    run_virtual(main())
+    assert sorted(calls) == ["a", "b"]
+
+
+def test_a_cancelled_run_hands_its_shared_work_to_the_next() -> None:
+    calls: list[str] = []
+
+    async def fetch(url: str) -> str:
+        calls.append(url)
+        await asyncio.sleep(5)
+        return url
+
+    async def main() -> None:
+        async with Pool(concurrency=9, key=str) as pool:
+            first = asyncio.create_task(pool.map(fetch, ["a"]))
+            second = asyncio.create_task(pool.map(fetch, ["a"]))
+            await asyncio.sleep(1)
+            first.cancel()
+            assert await second == ["a"]
+            assert clock() == 6
+
+    run_virtual(main())
+    assert calls == ["a", "a"]
+
+
+def test_a_synchronous_function_can_be_submitted_to_threads() -> None:
+    async def main() -> None:
+        async with Pool(concurrency=2, executor="thread") as pool:
+            assert await pool.submit(pow, 2, 5) == 32
+            assert await pool.map(abs, [-1, 2]) == [1, 2]
+            with pytest.raises(UsageError, match="async def"):
+                pool.submit(Load())
+
+    asyncio.run(main())
+
+
+def test_what_belongs_elsewhere_is_refused_with_the_place() -> None:
+    with pytest.raises(UsageError, match="journal= belongs to one call"):
+        Pool(journal="x")
+
+    async def main() -> None:
+        pool = Pool()
+        with pytest.raises(UsageError, match="rate= belongs to the pool"):
+            await pool.map(Load(), [1.0], rate=RateLimit(requests=1))
+        await pool.aclose()
+        await pool.aclose()
+        with pytest.raises(UsageError, match="closed"):
+            await pool.map(Load(), [1.0])
+
+    run_virtual(main())
+
+
+def test_a_pool_belongs_to_one_loop() -> None:
+    pool = Pool()
+
+    async def use() -> list[float]:
+        return await pool.map(Load(), [0.0])
+
+    asyncio.run(use())
+    with pytest.raises(LoopError, match="another event loop"):
+        asyncio.run(use())
