@@ -312,6 +312,29 @@ def test_a_job_that_takes_unusually_long_is_started_again_within_the_budget() ->
     assert 1000 < calls <= 1050
 
 
+def test_the_slower_of_two_has_cleaned_up_before_the_result_is_given() -> None:
+    calls = 0
+    cleaned = False
+
+    async def first_is_slow(item: int) -> int:
+        nonlocal calls, cleaned
+        calls += 1
+        if calls == 1:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(3)
+                cleaned = True
+        return item
+
+    async def main() -> float:
+        await amap(first_is_slow, [1], hedge=Hedge(after=1, budget=1))
+        return clock()
+
+    assert run_virtual(main()) == 4
+    assert cleaned
+
+
 def test_if_both_fail_the_first_ones_error_is_raised() -> None:
     calls = 0
 

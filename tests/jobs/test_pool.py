@@ -10,6 +10,7 @@ import pytest
 
 from anabranch.errors import LoopError, UsageError
 from anabranch.jobs import Adaptive, Pool, RateLimit, Retry, Stats
+from anabranch.observe import Observer
 from anabranch.testing import run_virtual
 
 
@@ -233,3 +234,24 @@ def test_a_pool_belongs_to_one_loop() -> None:
     asyncio.run(use())
     with pytest.raises(LoopError, match="another event loop"):
         asyncio.run(use())
+
+
+def test_a_place_given_to_one_who_is_cancelled_in_the_same_turn_is_not_lost() -> None:
+    load = Load()
+    waiting: list[asyncio.Task[float]] = []
+
+    class Cancels(Observer):
+        def finished(self, label: object, error: BaseException | None) -> None:
+            if waiting:  # the place of the one that finished has just been given to it
+                waiting.pop().cancel()
+
+    async def main() -> None:
+        async with Pool(concurrency=1, observer=Cancels()) as pool:
+            pool.submit(load, 5)
+            unlucky = pool.submit(load, 5)
+            waiting.append(unlucky)
+            await asyncio.sleep(6)
+            assert unlucky.cancelled()
+            assert await pool.submit(load, 1) == 1
+
+    run_virtual(main())
