@@ -6,7 +6,7 @@ import asyncio
 import gc
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -61,7 +61,7 @@ def test_their_call_shapes_are_the_known_ones() -> None:
     assert anabranch.DEFAULT_NUM_WORKERS == 4
 
 
-def of_kind(kind: str, coroutines: list[Coroutine[Any, Any, Any]]) -> Any:
+def of_kind(kind: str, coroutines: Sequence[Coroutine[Any, Any, Any]]) -> Any:
     async def generated() -> AsyncIterator[Any]:
         for coroutine in coroutines:
             yield coroutine
@@ -74,6 +74,10 @@ def of_kind(kind: str, coroutines: list[Coroutine[Any, Any, Any]]) -> Any:
     }[kind]
 
 
+GATHERERS: dict[str, Callable[..., Any]] = {
+    "batch_gather": batch_gather,
+    "run_jobs": run_jobs,
+}
 KINDS = ["list", "tuple", "generator", "async generator"]
 
 
@@ -100,9 +104,7 @@ def test_a_failure_is_the_same_object_and_leaves_nothing_behind(
     async def main() -> None:
         made = [give(0, 100), fail(mine), *(give(i, 100) for i in range(100))]
         with pytest.raises(ValueError, match="mine") as caught:
-            await {"batch_gather": batch_gather, "run_jobs": run_jobs}[call](
-                of_kind(kind, made)
-            )
+            await GATHERERS[call](of_kind(kind, made))
         assert caught.value is mine
         alive.extend(asyncio.all_tasks() - {asyncio.current_task()})
 

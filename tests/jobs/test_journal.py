@@ -162,7 +162,13 @@ def test_two_runs_on_one_journal_are_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_on_one_journal_are_refused(tmp_path: Path) -> None:
-    arguments = [sys.executable, PROGRAM, tmp_path / "j", tmp_path / "log", "100000"]
+    arguments: list[str | Path] = [
+        sys.executable,
+        PROGRAM,
+        tmp_path / "j",
+        tmp_path / "log",
+        "100000",
+    ]
     with subprocess.Popen(arguments) as other:
         while not (tmp_path / "log").exists() or not (tmp_path / "log").stat().st_size:
             time.sleep(0.01)
@@ -264,7 +270,13 @@ def test_a_read_only_journal_is_reported(tmp_path: Path) -> None:
 
 def killed_run(folder: Path, items: int, after_s: float) -> bool:
     """Start the program and kill it so much later; whether it had come to its end."""
-    arguments = [sys.executable, PROGRAM, folder / "j", folder / "log", str(items)]
+    arguments: list[str | Path] = [
+        sys.executable,
+        PROGRAM,
+        folder / "j",
+        folder / "log",
+        str(items),
+    ]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         try:
             out, _ = process.communicate(timeout=after_s)

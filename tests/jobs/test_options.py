@@ -89,7 +89,7 @@ def test_a_transient_failure_is_tried_again_and_the_attempts_are_counted() -> No
 def test_the_last_failure_is_raised_as_it_is_with_the_attempt_in_a_note() -> None:
     made = ConnectionError("down")
 
-    async def down(item: int) -> int:
+    async def down(item: str) -> int:
         raise made
 
     with pytest.raises(ConnectionError) as caught:

@@ -118,7 +118,7 @@ def _write_object(out: bytearray, value: Any) -> None:
         case _ if is_dataclass(value) and not isinstance(value, type):
             held = {field.name: getattr(value, field.name) for field in fields(value)}
             _write_named(out, b"o", value, held)
-        case _ if hasattr(type(value), "model_fields"):  # pydantic, which is not imported
+        case _ if _is_model(value):
             _write_named(out, b"o", value, dict(value))
         case _ if _is_array(value):
             form = (str(value.dtype), getattr(value, "shape", ()), value.tobytes())
@@ -128,6 +128,11 @@ def _write_object(out: bytearray, value: Any) -> None:
                 f"an item of type {type(value).__name__} has no content key: pass key=, a "
                 "function from an item to a string"
             )
+
+
+def _is_model(value: Any) -> bool:
+    """Whether it is a model of pydantic, which is not imported."""
+    return hasattr(value.__class__, "model_fields")
 
 
 def _is_array(value: Any) -> bool:

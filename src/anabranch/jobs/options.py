@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -176,8 +175,3 @@ def takes_options(fn: F) -> F:
         parameters=[*given, *options]
     )
     return fn
-
-
-def now_s() -> float:
-    """The running loop's time."""
-    return asyncio.get_running_loop().time()

@@ -10,13 +10,13 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, Unpack, overlo
 from weakref import WeakSet
 
 from anabranch.errors import LoopError, UsageError
+from anabranch.jobs.admission import Admission
 from anabranch.jobs.check import check_count, check_items
-from anabranch.jobs.course import Admission, Course, Job
+from anabranch.jobs.course import Course
 from anabranch.jobs.executors import Executor, executor_of
 from anabranch.jobs.flight import SingleFlight, end
-from anabranch.jobs.limits.adaptive import Adaptive
+from anabranch.jobs.job import Job
 from anabranch.jobs.limits.gate import Gate
-from anabranch.jobs.limits.limiter import Limiter
 from anabranch.jobs.mapping import collect
 from anabranch.jobs.options import JobOptions, Options
 from anabranch.jobs.outcome import Errors, Outcome
@@ -99,14 +99,8 @@ class Pool:
             )
         self._defaults = options
         self._options = settings = Options(**options)
-        policy = settings.adaptive if isinstance(settings.adaptive, Adaptive) else None
-        self._gate = Gate(settings.concurrency if policy is None else policy.start)
-        self._admission = Admission(
-            gate=self._gate,
-            limiter=settings.rate if isinstance(settings.rate, Limiter) else None,
-            breaker=settings.breaker,
-            policy=policy,
-        )
+        self._gate = Gate(settings.concurrency)
+        self._admission = Admission(settings, self._gate)
         self._flights: SingleFlight[Any] = SingleFlight()
         self._tally = _Tally()
         self._runs: WeakSet[Run] = WeakSet()

@@ -401,10 +401,12 @@ def _shown(
 ) -> Observer | None:
     if isinstance(progress, Observer):
         return progress
-    if isinstance(progress, str) or progress is True:
-        return Progress(progress) if isinstance(progress, str) else Progress()
-    if progress is False:
+    if progress is False or progress == "":
         return None
+    if isinstance(progress, str):
+        return Progress(progress)
+    if progress is True:
+        return Progress()
     if isinstance(progress, type) or not callable(progress):
         raise UsageError(
             "progress must be True, False, a title, a function of a Status, or an "
@@ -491,17 +493,21 @@ class _TqdmBar(_Screen):
 
 
 def _tqdm(as_widget: bool) -> type[tqdm[Any]]:
-    kind: type[tqdm[Any]]
-    if as_widget:
-        from tqdm.notebook import tqdm_notebook
+    """The class of tqdm's bar, which the event loop never has to wait for."""
+    kind: Any = import_module("tqdm.notebook" if as_widget else "tqdm.std").tqdm
+    # The lock of threads alone. tqdm's own is one of processes too: a child that is killed
+    # while it draws would hold it for ever.
+    lock: Any = import_module("tqdm.std").TqdmDefaultWriteLock.th_lock
 
-        kind = tqdm_notebook
-    else:
-        from tqdm import tqdm as kind
-    # Without tqdm's thread that looks after bars: ours are redrawn by us. Made this way,
-    # since the class is generic for type checkers only.
-    bar: Any = type("Bar", (kind,), {"monitor_interval": 0})
-    return bar  # type: ignore[no-any-return]  # see above
+    def refresh(bar: object, *_: object, **__: object) -> None:
+        # tqdm's own does not release the lock when drawing raises.
+        with lock:
+            kind.refresh(bar, nolock=True)
+
+    # No thread looks after our bars: we redraw them.
+    changed = {"_lock": lock, "refresh": refresh, "monitor_interval": 0}
+    bar: Any = type("Bar", (kind,), changed)
+    return bar  # type: ignore[no-any-return]  # a class by its making
 
 
 class _RichBar(_Screen):

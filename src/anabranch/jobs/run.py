@@ -7,9 +7,11 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 from anabranch.errors import RunTimeout
-from anabranch.jobs.course import Admission, Course, Job
+from anabranch.jobs.admission import Admission
+from anabranch.jobs.course import Course
 from anabranch.jobs.crew import Crew, Sink
 from anabranch.jobs.flight import SingleFlight
+from anabranch.jobs.job import Job
 from anabranch.jobs.limits.adaptive import Adaptive
 from anabranch.jobs.options import Options
 from anabranch.jobs.progress import watcher
@@ -44,8 +46,10 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._observer = watcher(options.progress, options.total, options.observer)
+        is_plain = options.is_plain and admission is None
+        source = self._source(items, None if is_plain else Job)
         self._course: Course | None = None
-        if not (options.is_plain and admission is None):
+        if not is_plain:
             self._course = Course(
                 fn,
                 options,
@@ -55,7 +59,6 @@ class Run:
                 abort=self._abort,
                 is_stopping=lambda: self.crew.is_stopping,
             )
-        source = self._source(items)
         if self._observer is not None:
             self._observer.begun(source.size)
         self.crew = Crew(
@@ -99,8 +102,10 @@ class Run:
         if self._course is not None:
             await self._course.aclose()
 
-    def _source(self, items: Iterable[Any] | AsyncIterable[Any]) -> Source:
-        source = source_of(items, None if self._course is None else Job)
+    def _source(
+        self, items: Iterable[Any] | AsyncIterable[Any], wrap: type[Job] | None
+    ) -> Source:
+        source = source_of(items, wrap)
         if self._options.priority is None:
             return source
         return PrioritySource(

@@ -114,11 +114,11 @@ def _frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
 
     If it waits for another task, that one's follow.
     """
-    seen: set[asyncio.Task[Any]] = set()
+    seen: set[int] = set()
     waiting_for: Any = task
-    while isinstance(waiting_for, asyncio.Task) and waiting_for not in seen:
-        seen.add(waiting_for)
-        awaited: Any = waiting_for.get_coro()
+    while hasattr(waiting_for, "get_coro") and id(waiting_for) not in seen:
+        seen.add(id(waiting_for))
+        awaited = waiting_for.get_coro()
         while (frame := _frame(awaited)) is not None:
             yield frame
             awaited = _inner(awaited)

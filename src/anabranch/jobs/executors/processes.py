@@ -172,9 +172,10 @@ class _Worker:
         self._lock = threading.Lock()  # the process's number is ours while it is held
         self._ours, theirs = socket.socketpair()
         self._ours.setblocking(False)
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._live, args=(theirs,), name="anabranch-worker", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
     async def ask(self, function: _Function, items: list[bytes]) -> list[Reply]:
         """The replies of the worker to these items.
@@ -210,9 +211,10 @@ class _Worker:
             self._kill()
 
     def close(self) -> None:
+        """Let go of what is left of it, once it is gone."""
         self._ours.close()
-        if self._started.done():
-            self._started.exception()  # whoever waited for it has it
+        self._thread.join()  # it has nothing left to do
+        self._started.exception()  # whoever waited for it has it
 
     def _kill(self) -> None:
         if self._process is not None and not self._reaped:

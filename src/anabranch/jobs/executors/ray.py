@@ -54,7 +54,8 @@ class RayExecutor:
     machine loses nothing. A job that is cancelled is cancelled in its actor if it is
     asynchronous; a synchronous one is killed with its actor.
 
-    The other machines need the same Python and anabranch with the extra ``ray``.
+    The other machines need the same Python, anabranch with the extra ``ray``, and the
+    modules that ``fn`` is from; what is defined in ``__main__`` travels with it.
 
     Args:
         address: The cluster, as ``ray.init`` takes it.
@@ -143,6 +144,7 @@ class RayExecutor:
             self._own = self._cluster_cpus = None
             own.end()
             interrupted = await settle([asyncio.wrap_future(own.ended)]) or interrupted
+            own.thread.join()
         if interrupted is not None:
             raise interrupted
 
@@ -244,7 +246,8 @@ class _OwnRay:
         self._ray = ray
         self._address = address
         self._over = threading.Event()
-        threading.Thread(target=self._live, name="anabranch-ray", daemon=True).start()
+        self.thread = threading.Thread(target=self._live, name="anabranch-ray", daemon=True)
+        self.thread.start()
 
     def end(self) -> None:
         """Shut it down once it has begun; ``ended`` follows."""
