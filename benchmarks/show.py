@@ -47,11 +47,16 @@ def table(results: Mapping[str, Measure]) -> str:
     """Aligned rows; below them, the last row's values as ratios to each other row's."""
     rows = [("", *(column.head for column in COLUMNS))]
     for label, measure in results.items():
-        rows.append((label, *(_number(column.value(measure)) for column in COLUMNS)))
+        rows.append((label, *(number(column.value(measure)) for column in COLUMNS)))
     *others, last = results
     for other in others:
         ratios = (_ratio(column, results[last], results[other]) for column in COLUMNS)
         rows.append((f"{last} : {other}", *ratios))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of one width: the first to the left, the others to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -62,7 +67,8 @@ def table(results: Mapping[str, Measure]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits that matter; whole from 100 on."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
@@ -127,10 +133,10 @@ def machine() -> dict[str, object]:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions(names: Sequence[str] = VERSIONS) -> dict[str, str]:
     """Of the packages that do the work, as far as they are installed."""
     found = {}
-    for name in VERSIONS:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -139,7 +145,23 @@ def versions() -> dict[str, str]:
 
 
 def plot(title: str, results: Mapping[str, Measure]) -> str:
-    """An SVG of bars, a panel a measure; the last row is ours and stands out.
+    """An SVG of the columns with a title; the last row is ours."""
+    panels = {
+        column.bars: [column.value(measure) for measure in results.values()]
+        for column in COLUMNS
+        if column.bars
+    }
+    return bars(title, list(results), panels, ours=1)
+
+
+def bars(
+    title: str,
+    labels: Sequence[str],
+    panels: Mapping[str, Sequence[float | None]],
+    *,
+    ours: int,
+) -> str:
+    """An SVG of bars, a panel a measure; the last rows, as many as are ours, stand out.
 
     Its ground is transparent and its ink a grey that reads on white and on near black:
     a picture in a page cannot know which theme the reader has chosen.
@@ -147,26 +169,23 @@ def plot(title: str, results: Mapping[str, Measure]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    ink, plain, ours = "#7a7f87", "#9aa1ab", "#12a594"
-    panels = [column for column in COLUMNS if column.bars]
+    ink, plain, own = "#7a7f87", "#9aa1ab", "#12a594"
     style: dict[Any, Any] = {  # matplotlib's stubs want its several hundred names
         "svg.hashsalt": "anabranch", "svg.fonttype": "none", "font.size": 11,
         "font.family": "sans-serif", "text.color": ink, "axes.labelcolor": ink,
         "xtick.color": ink, "ytick.color": ink,
     }  # fmt: skip
     with mpl.rc_context(style):
-        figure = Figure(figsize=(9.6, 1.1 + 0.42 * len(results)), layout="constrained")
+        figure = Figure(figsize=(9.6, 1.1 + 0.42 * len(labels)), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
         axes = figure.subplots(1, len(panels), sharey=True)
-        labels = list(results)
-        colours = [*[plain] * (len(labels) - 1), ours]
-        for axis, column in zip(axes, panels, strict=True):
-            values = [column.value(measure) for measure in results.values()]
-            bars = axis.barh(
+        colours = [*[plain] * (len(labels) - ours), *[own] * ours]
+        for axis, (head, values) in zip(axes, panels.items(), strict=True):
+            drawn_bars = axis.barh(
                 labels, [value or 0 for value in values], color=colours, height=0.62
             )
-            axis.bar_label(bars, [_number(value) for value in values], padding=4)
-            axis.set_title(column.bars, fontsize=11, loc="left")
+            axis.bar_label(drawn_bars, [number(value) for value in values], padding=4)
+            axis.set_title(head, fontsize=11, loc="left")
             axis.set_xlim(right=1.3 * max([value or 0 for value in values] + [1e-9]))
             axis.spines[:].set_visible(False)
             axis.tick_params(length=0)

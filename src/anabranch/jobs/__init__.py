@@ -10,6 +10,12 @@ from anabranch.jobs.compat import (
     run_async_tasks,
     run_jobs,
 )
+from anabranch.jobs.executors import (
+    Executor,
+    ProcessExecutor,
+    RayExecutor,
+    ThreadExecutor,
+)
 from anabranch.jobs.hedge import Hedge
 from anabranch.jobs.limits.adaptive import Adaptive
 from anabranch.jobs.limits.breaker import Breaker
@@ -20,7 +26,7 @@ from anabranch.jobs.options import JobOptions, Options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.pool import Pool, Stats
 from anabranch.jobs.portal import asyncio_run
-from anabranch.jobs.progress import Progress
+from anabranch.jobs.progress import CallbackProgress, Progress, RichProgress, Status
 from anabranch.jobs.stream import Stream, SyncStream, astream, stream
 from anabranch.retry import Retry
 
@@ -28,19 +34,26 @@ __all__ = [
     "DEFAULT_NUM_WORKERS",
     "Adaptive",
     "Breaker",
+    "CallbackProgress",
     "Errors",
+    "Executor",
     "Hedge",
     "JobOptions",
     "Limiter",
     "Options",
     "Outcome",
     "Pool",
+    "ProcessExecutor",
     "Progress",
     "RateLimit",
+    "RayExecutor",
     "Retry",
+    "RichProgress",
     "Stats",
+    "Status",
     "Stream",
     "SyncStream",
+    "ThreadExecutor",
     "amap",
     "astream",
     "asyncio_module",
