@@ -46,7 +46,12 @@ class Notebook:
             interrupt_mode="signal",
         )
         self.manager = manager
-        self.client = NotebookClient(new_notebook(), km=manager, timeout=30)
+        # nbformat makes its nodes in functions without types.
+        empty = new_notebook()  # type: ignore[no-untyped-call]
+        self.client = NotebookClient(empty, km=manager, timeout=30)
+        # It plays a front end's Output widget by sending from within a wait for a reply,
+        # and now and then sleeps through the reply. Without it outputs stand in the cell.
+        self.client.widget_registry = {}
         self._open = self.client.async_setup_kernel(cleanup_kc=True)
         self.loop.run_until_complete(self._open.__aenter__())
 
@@ -56,7 +61,7 @@ class Notebook:
 
     async def cell(self, source: str) -> str:
         cells = self.client.nb.cells
-        cells.append(new_code_cell(source))
+        cells.append(new_code_cell(source))  # type: ignore[no-untyped-call]
         try:
             await self.client.async_execute_cell(cells[-1], len(cells) - 1)
         except CellExecutionError:
@@ -115,12 +120,7 @@ def test_richs_widget_shows_progress(notebook: Notebook, way: str) -> None:
     )
     assert "Traceback" not in output
     assert output.endswith("[0, 2, 4]")
-    (*_, state) = (
-        state
-        for state in notebook.client.widget_state.values()
-        if state["_model_name"] == "OutputModel"
-    )
-    assert "3/3 [00:00<00:00" in str(state["outputs"])
+    assert "3/3 [00:00<00:00" in output
 
 
 def test_without_widgets_a_bar_of_text_shows_progress(notebook: Notebook) -> None:
@@ -177,11 +177,10 @@ asyncio_run(amap(ask, range(2)))
     assert notebook.run("asyncio_run(client.close())\nasyncio_run(runner.cleanup())") == ""
 
 
-@pytest.mark.parametrize("way", ["asyncio_run", "await "])
 def test_an_interrupt_ends_the_cell_at_once_and_the_next_one_works(
-    notebook: Notebook, way: str
+    notebook: Notebook,
 ) -> None:
-    source = f"""
+    source = """
 async def long(number):
     print("started", flush=True)
     try:
@@ -189,7 +188,7 @@ async def long(number):
     finally:
         print("cleaned up", flush=True)
 
-{way}(amap(long, [1]))
+asyncio_run(amap(long, [1]))
 """
 
     async def interrupt() -> tuple[str, float]:

@@ -8,6 +8,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -216,12 +217,16 @@ def test_what_another_jobs_failure_cancelled_is_no_error(backend: Backend) -> No
 
 def test_a_job_that_is_never_finished_ends_with_the_run(backend: Backend) -> None:
     observer = backend.observer()
-    observer.begun(1)
-    observer.started("page.html")
-    observer.ended()
-    (span,) = backend.spans()
-    assert attributes(span)["anabranch.job.label"] == "page.html"
-    assert attributes(span)["anabranch.job.cancelled"] is True
+
+    def watched() -> None:
+        observer.begun(1)
+        observer.started("page.html")
+        observer.ended()
+
+    copy_context().run(watched)  # as in a task, whose context ends with it
+    labels = [attributes(span)["anabranch.job.label"] for span in backend.spans()]
+    assert labels == ["next.html", "page.html"]
+    assert attributes(backend.spans()[0])["anabranch.job.cancelled"] is True
     assert backend.metric("anabranch.jobs.in_flight")[""].value == 0
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from anabranch.clock import RealClock
 from anabranch.errors import JournalError, UsageError
@@ -22,13 +22,15 @@ from anabranch.jobs.crew import own_cancellation
 from anabranch.jobs.flight import SingleFlight
 from anabranch.jobs.hedge import Hedge, HedgeRule, hedged
 from anabranch.jobs.job import Job, Step, coroutine_of
-from anabranch.jobs.journal import Journal, check_result_type
 from anabranch.jobs.keys import key_of
 from anabranch.jobs.options import Options
 from anabranch.jobs.outcome import Outcome
 from anabranch.jobs.timer import JobTimer
 from anabranch.observe import Observer
 from anabranch.retry import Retry
+
+if TYPE_CHECKING:
+    from anabranch.jobs.journal import Journal
 
 CLOCK: Final = RealClock()
 
@@ -168,6 +170,9 @@ class Course:
     ) -> Step:
         key_for = key_of(fn, options.key)
         if options.journal is not None:
+            # SQLite is loaded by who needs it.
+            from anabranch.jobs.journal import Journal, check_result_type
+
             check_result_type(fn)
             journal = Journal(options.journal)
             self._closing.push_async_callback(journal.aclose)

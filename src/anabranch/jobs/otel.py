@@ -130,18 +130,15 @@ class OpenTelemetryObserver(Observer):
         if not self._jobs[label]:
             del self._jobs[label]
         self._end(job, error)
-        # A source that goes through a pipeline ends in another context than its first.
-        if job.token is not None and context.get_value(self._key) is job:
-            context.detach(job.token)
 
     def ended(self) -> None:
         self._runs -= 1
         if self._runs > 0:
             return
-        # A job that ends the program, say, is never finished. Its context is gone.
+        # A job that ends the program, say, is never finished.
         left = [job for jobs in self._jobs.values() for job in jobs]
         self._jobs.clear()
-        for job in left:
+        for job in reversed(left):
             self._end(job, CancelledError())
 
     def _find(self, label: object) -> _Job | None:
@@ -164,6 +161,9 @@ class OpenTelemetryObserver(Observer):
             span.record_exception(error)
             span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
         span.end()
+        # A source that goes through a pipeline ends in another context than its first.
+        if job.token is not None and context.get_value(self._key) is job:
+            context.detach(job.token)
 
 
 def _outcome(error: BaseException | None) -> dict[str, str]:

@@ -80,8 +80,8 @@ def executor(request: pytest.FixtureRequest) -> Callable[[], Executor]:
     return lambda: RayExecutor(actors=2, chunk=20)
 
 
-def run(make: Callable[[], Executor], fn: Any, items: Any, **options: Any) -> list[Any]:
-    async def main() -> list[Any]:
+def run(make: Callable[[], Executor], fn: Any, items: Any, **options: Any) -> Any:
+    async def main() -> Any:
         executor = make()
         try:
             return await amap(fn, items, executor=executor, **options)
