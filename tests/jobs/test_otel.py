@@ -216,14 +216,16 @@ def test_what_another_jobs_failure_cancelled_is_no_error(backend: Backend) -> No
 
 
 def test_a_job_that_is_never_finished_ends_with_the_run(backend: Backend) -> None:
-    observer = backend.observer()
-
     def watched() -> None:
-        observer.begun(1)
+        observer = backend.observer()
+        observer.begun(2)
         observer.started("page.html")
+        observer.started("next.html")
         observer.ended()
+        current = trace.get_current_span().get_span_context()
+        assert not current.is_valid, "nothing is left behind"
 
-    copy_context().run(watched)  # as in a task, whose context ends with it
+    copy_context().run(watched)  # so that a failure here is no other test's
     labels = [attributes(span)["anabranch.job.label"] for span in backend.spans()]
     assert labels == ["next.html", "page.html"]
     assert attributes(backend.spans()[0])["anabranch.job.cancelled"] is True
