@@ -102,8 +102,11 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
 
 def test_ctrl_c_cancels_the_work_waits_for_its_clean_up_and_is_felt() -> None:
     program = """
-        import asyncio, sys
+        import asyncio, signal, sys
         from anabranch.jobs import asyncio_run
+
+        # What a shell runs in the background ignores Ctrl-C, and so do its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         async def work():
             try:

@@ -115,9 +115,12 @@ def test_a_running_loop_of_uvloop_is_no_obstacle() -> None:
 
 PROGRAM = textwrap.dedent(
     """
-    import asyncio, sys, time
+    import asyncio, signal, sys, time
     from anabranch import jobs
     from anabranch.jobs import run_async_tasks, asyncio_run, amap
+
+    # What a shell runs in the background ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     cleaned = []
 
