@@ -37,7 +37,6 @@ autodoc_default_options = {
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 
 # A field of a record is documented once, in the record's docstring or at the field.
 napoleon_use_ivar = True

@@ -1,6 +1,6 @@
 """What happens to a job from its item to its result, as layers around one call.
 
-From the outside in: observation and outcome, journal, single flight, retry, breaker and
+From the outside in: observation and outcome, single flight, journal, retry, breaker and
 limits, time-out, hedge, task or executor, the caller's function. Each layer is there only
 if an option asks for it, so a run pays for what it uses; a run without any of them calls
 the function itself. A layer sees the one inside it as ``await inner(job)``, and nothing
@@ -63,6 +63,7 @@ class Course:
         self._abort = abort
         self._is_stopping = is_stopping
         self._closing = AsyncExitStack()
+        self.room: int | None = None
         self._time = asyncio.get_running_loop().time
         if admission is None:
             admission = Admission(options)
@@ -101,7 +102,11 @@ class Course:
             return lambda job: fn(job.item)
         from anabranch.jobs.executors import Dispatcher, executor_of
 
-        executor = executor_of(options.executor, fn)
+        executor = executor_of(options.executor, fn, threads=options.concurrency)
+        if executor.chunk == 1:
+            # Who waits for a worker of the executor would use up its time-out there. A
+            # chunk needs jobs that wait; and a cluster tells its size when it is met.
+            self.room = executor.slots
         dispatcher: Dispatcher[Any, Any] = Dispatcher(executor, fn)
         if isinstance(options.executor, str):
             self._closing.push_async_callback(executor.aclose)

@@ -23,7 +23,8 @@ class Hedge:
     """When a job is started a second time, to take whichever answer comes first.
 
     Only for what may safely be done twice. Never while the service throttles: a second
-    request would make it worse.
+    request would make it worse. A second request takes no place of its own and counts for
+    no rate: the budget is what bounds it.
 
     Source: J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013.
 

@@ -58,7 +58,9 @@ class Options:
 
     Attributes:
         concurrency: Jobs in flight at most. A job that waits for its next attempt keeps
-            its place. With ``adaptive``, that decides instead.
+            its worker, but no place of a pool or of ``adaptive``, which decides instead of
+            this number where it is given. No more jobs are in flight than an executor has
+            workers, if it takes one item at a time.
         errors: ``"raise"``: the first failure ends the run and is raised, the same object
             with a note naming the item. ``"return"``: an :class:`Outcome` for every item.
             ``"skip"``: only the values of those that succeeded.

@@ -72,7 +72,7 @@ class _Tally(Observer):
     def finished(self, label: object, error: BaseException | None) -> None:
         if error is None:
             self.done += 1
-        else:
+        elif not isinstance(error, asyncio.CancelledError):
             self.failed += 1
 
 
@@ -345,7 +345,9 @@ class Pool:
         if named is None or not isinstance(named, str):
             return named
         if self._own_executor is None:
-            self._own_executor = executor_of(named, _called)
+            self._own_executor = executor_of(
+                named, _called, threads=self._options.concurrency
+            )
         return self._own_executor
 
     def _course_of_submitted(self) -> Course:

@@ -65,7 +65,7 @@ class Run:
             fn if self._course is None else self._course.step,
             source,
             sink,
-            concurrency=_workers(options),
+            concurrency=self._workers(options),
             skip=options.errors == "skip",
         )
         if options.total_timeout is not None:
@@ -112,6 +112,12 @@ class Run:
             source, self._options.priority, look_ahead(self._options.concurrency)
         )
 
+    def _workers(self, options: Options) -> int:
+        policy = options.adaptive
+        wanted = policy.max if isinstance(policy, Adaptive) else options.concurrency
+        room = None if self._course is None else self._course.room
+        return wanted if room is None else min(wanted, room)
+
     def _abort(self, error: BaseException) -> None:
         self.crew.fail(error)
 
@@ -127,9 +133,3 @@ class Run:
 def look_ahead(concurrency: int) -> int:
     """How many items beyond those in flight a run may hold."""
     return max(8 * concurrency, 1024)
-
-
-def _workers(options: Options) -> int:
-    if isinstance(options.adaptive, Adaptive):
-        return options.adaptive.max
-    return options.concurrency

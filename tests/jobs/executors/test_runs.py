@@ -196,5 +196,11 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(kind: str, tmp_path: Path)
     assert len(ran) - 400 <= kills * 40, "only what was in flight"
 
 
+def test_waiting_for_a_free_worker_uses_up_no_time_limit() -> None:
+    napping = run(lambda: ProcessExecutor(1), nap, [0.6] * 4, timeout=2, errors="return")
+    assert all(outcome.ok for outcome in napping)
+    assert len(jobs.map(nap, [0.4] * 40, executor="thread", timeout=2)) == 40
+
+
 def test_threads_keep_order_and_context_too() -> None:
     assert jobs.map(square, range(50), executor="thread") == [i * i for i in range(50)]

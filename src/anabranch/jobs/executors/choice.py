@@ -19,13 +19,16 @@ def is_async(fn: object) -> bool:
     return iscoroutinefunction(fn) or iscoroutinefunction(call)
 
 
-def executor_of(value: object, fn: Callable[[Any], Any]) -> Executor:
+def executor_of(
+    value: object, fn: Callable[[Any], Any], *, threads: int | None = None
+) -> Executor:
     """The executor that ``value`` names, for this function.
 
     Args:
         value: ``"thread"``, ``"process"``, or an executor, which comes back as it is. What
             is made here is the caller's to close.
         fn: What it is to run.
+        threads: How many ``"thread"`` has at most; by default as many as it sees fit.
 
     Raises:
         UsageError: There is no such executor, or it cannot run ``fn``.
@@ -34,7 +37,7 @@ def executor_of(value: object, fn: Callable[[Any], Any]) -> Executor:
     executor: Executor
     match value:
         case "thread":
-            executor = ThreadExecutor()
+            executor = ThreadExecutor(threads)
         case "process":
             executor = ProcessExecutor()
         case Executor():
