@@ -27,7 +27,6 @@ from benchmarks import show
 from benchmarks.jobs_process import LIMITERS
 from benchmarks.runners import RUNNERS
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 TIMEOUT_S = 120.0
 VERSIONS = (
     "anabranch", "aiolimiter", "aiometer", "aiostream", "async-batch-llm",
@@ -500,14 +499,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="runs a row; medians are shown"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="DIR",
-        help="write JSON and a plot (default folder: docs/benchmarks)",
-    )
+    show.add_out(parser)
     options = parser.parse_args(arguments)
     for name in options.cases:
         if name not in CASES:

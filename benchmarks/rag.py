@@ -23,7 +23,6 @@ from benchmarks.harness import Case, Measure, Work
 
 # What MiniLM reads of a text is 256 tokens, two of them its own.
 CHUNK_TOKENS = {"static": 256, "minilm": 254}
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 Medians: TypeAlias = Mapping[str, Measure]
 
@@ -209,14 +208,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="where the pages are kept (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        nargs="?",
-        const=RESULTS,
-        metavar="DIR",
-        help="write JSON and a plot (default folder: docs/benchmarks)",
-    )
+    show.add_out(parser)
     options = parser.parse_args(arguments)
     for name in options.benchmarks:
         if name not in BENCHMARKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import io
 import json
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Measure, medians
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 VERSIONS = (
     "anabranch", "llama-index-core", "matplotlib", "numpy", "onnxruntime", "selectolax",
@@ -77,6 +80,18 @@ def number(value: float | None) -> str:
 def _ratio(column: Column, measure: Measure, other: Measure) -> str:
     above, below = column.value(measure), column.value(other)
     return "-" if above is None or not below else f"{above / below:.2f} x"
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The option that says where results are written."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        nargs="?",
+        const=RESULTS,
+        metavar="DIR",
+        help="write JSON and a plot (default folder: docs/benchmarks)",
+    )
 
 
 def write(

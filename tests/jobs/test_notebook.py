@@ -114,7 +114,7 @@ def test_a_widget_shows_progress(notebook: Notebook, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["asyncio_run", "await "])
 def test_richs_widget_shows_progress(notebook: Notebook, way: str) -> None:
-    notebook.run("from anabranch.jobs.progress import RichProgress")
+    notebook.run("from anabranch.jobs import RichProgress")
     output = notebook.run(
         f"{way}(amap(double, range(3), progress=RichProgress('numbers')))"
     )

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from typing import Any
 
+import anyio
 import pytest
 
 from anabranch.errors import CircuitOpen, RunTimeout, UsageError
@@ -443,6 +444,44 @@ def test_a_context_variable_that_a_job_leaves_changed_reaches_no_other_job() -> 
         assert fresh.get(None) is None
 
     run_virtual(main())
+
+
+def test_timeouts_task_groups_and_anyio_work_inside_a_job() -> None:
+    async def job(item: int) -> str:
+        assert asyncio.current_task() is not None
+        if item % 4 == 0:
+            with anyio.move_on_after(1) as scope:
+                await anyio.sleep(100)
+            return "moved on" if scope.cancelled_caught else "?"
+        if item % 4 == 1:
+            done: list[int] = []
+            async with anyio.create_task_group() as group:
+                for i in range(3):
+                    group.start_soon(anyio.sleep, i)
+                done.append(item)
+            return f"{len(done)} group"
+        if item % 4 == 2:
+            try:
+                async with asyncio.timeout(1):
+                    await asyncio.sleep(100)
+            except TimeoutError:
+                return "timed out"
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(wait(100))
+                tasks.create_task(failing())
+        except ExceptionGroup:
+            return "failed group"
+        return "?"
+
+    async def failing() -> None:
+        raise ValueError
+
+    expected = ["moved on", "1 group", "timed out", "failed group"] * 5
+    for isolation in ("context", "task"):
+        options: Any = {"isolation": isolation, "timeout": 50, "concurrency": 3}
+        assert run_virtual(amap(job, range(20), **options)) == expected
+    assert run_virtual(amap(job, range(20), concurrency=3)) == expected
 
 
 # -------------------------------------------------------------------- the whole

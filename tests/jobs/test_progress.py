@@ -18,13 +18,8 @@ from rich.console import Console
 
 from anabranch import amap, asyncio_run
 from anabranch.errors import UsageError
-from anabranch.jobs.progress import (
-    CallbackProgress,
-    Progress,
-    RichProgress,
-    Status,
-    Tally,
-)
+from anabranch.jobs import CallbackProgress, Progress, RichProgress, Status
+from anabranch.jobs.status import Tally
 from anabranch.observe import Observer, Observers
 
 

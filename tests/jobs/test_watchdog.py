@@ -106,3 +106,24 @@ def test_a_job_in_a_task_of_its_own_is_found_too() -> None:
             )
         )
     assert "inner_wait" in reports.messages[0]
+
+
+def test_submitted_jobs_that_wait_for_their_own_pool_are_named_too() -> None:
+    reports = Reports()
+
+    async def main() -> None:
+        async with Pool(concurrency=1, observer=reports, stall_after=5) as pool:
+
+            async def inner() -> int:
+                return 1
+
+            async def outer() -> int:
+                return await pool.submit(inner)
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.submit(outer), 20)
+
+    run_virtual(main())
+    (message,) = reports.messages
+    assert "outer (" in message
+    assert "all 1 places of the pool are kept while 1 wait" in message

@@ -26,7 +26,8 @@ from anabranch.jobs.options import JobOptions, Options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.pool import Pool, Stats
 from anabranch.jobs.portal import asyncio_run
-from anabranch.jobs.progress import CallbackProgress, Progress, RichProgress, Status
+from anabranch.jobs.progress import CallbackProgress, Progress, RichProgress
+from anabranch.jobs.status import Status
 from anabranch.jobs.stream import Stream, SyncStream, astream, stream
 from anabranch.retry import Retry
 

@@ -30,6 +30,7 @@ from itertools import chain, count
 from typing import Any, Final, Protocol
 
 from anabranch.errors import JobCancelled
+from anabranch.jobs.frames import frames_of
 from anabranch.jobs.source import AsyncSource, Pair, PrioritySource, Source, SyncSource
 
 # A job that never suspends would keep the loop for itself: one turn for the others
@@ -134,6 +135,18 @@ class Crew:
             for task in self.workers:
                 if task is not me:
                     task.cancel()
+
+    def in_hand(self) -> Iterator[tuple[int, Any, asyncio.Task[None]]]:
+        """The index and item of each job in flight, and the task that runs it.
+
+        Read from the workers' suspended frames, so that keeping it costs a job nothing.
+        """
+        for worker in self.workers:
+            for frame in frames_of(worker):
+                held = frame.f_locals
+                if frame.f_code is Crew._drain.__code__ and "item" in held:
+                    yield held["index"], held["item"], worker
+                    break
 
     async def join(self) -> None:
         """Return when every worker has ended and the source is closed.
@@ -264,10 +277,6 @@ class Crew:
         if error_is_final:
             raise error
         self.fail(error)
-
-
-JOBS_HERE: Final = Crew._drain.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-"""The code whose frames have ``index`` and ``item`` of the job in a worker's hand."""
 
 
 def own_cancellation(index: int, cancelled: asyncio.CancelledError) -> JobCancelled:

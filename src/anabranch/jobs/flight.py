@@ -14,37 +14,37 @@ from typing import Any, Generic, TypeAlias, TypeVar
 R = TypeVar("R")
 
 # What a follower is told: the value, or the error, or nothing if there is neither.
-_News: TypeAlias = tuple[Any] | BaseException | None
+_News: TypeAlias = tuple[R] | BaseException | None
 
 
 class SingleFlight(Generic[R]):
     """What is under way, by key. Of one event loop."""
 
     def __init__(self) -> None:
-        self._followers: dict[Hashable, list[asyncio.Future[_News]]] = {}
+        self._followers: dict[Hashable, list[asyncio.Future[_News[R]]]] = {}
 
     async def do(self, key: Hashable, work: Callable[[], Awaitable[R]]) -> R:
         """The result of ``work()``, or of what is under way for ``key``."""
         while (followers := self._followers.get(key)) is not None:
-            future: asyncio.Future[_News] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[_News[R]] = asyncio.get_running_loop().create_future()
             followers.append(future)
             news = await future
             if isinstance(news, BaseException):
                 raise news
             if news is not None:
-                return news[0]  # type: ignore[no-any-return]  # what work gave
+                return news[0]
         self._followers[key] = []
-        news = None
+        told: _News[R] = None
         try:
             value = await work()
-            news = (value,)
+            told = (value,)
         except Exception as error:
-            news = error
+            told = error
             raise
         finally:
             for future in self._followers.pop(key):
                 if not future.done():
-                    future.set_result(news)
+                    future.set_result(told)
         return value
 
 

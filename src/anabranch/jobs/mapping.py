@@ -18,21 +18,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _InOrder:
-    """A list that grows as jobs start: its length is the number of items pulled."""
+class _Results:
+    """Where results are kept until all are there; there is always room."""
 
     room = None
-
-    def __init__(self) -> None:
-        self._values: list[Any] = []
-        self.opened = self._values.append
-        self.put = self._values.__setitem__
+    opened: Callable[[object], object] | None = None
 
     def skipped(self, index: int) -> None:
         pass
 
     def ended(self) -> None:
         pass
+
+
+class _InOrder(_Results):
+    """A list that grows as jobs start: its length is the number of items pulled."""
+
+    def __init__(self) -> None:
+        self._values: list[Any] = []
+        self.opened = self._values.append
+        self.put = self._values.__setitem__
 
     def finished(self) -> dict[int, Any]:
         """What there is, by index."""
@@ -47,20 +52,12 @@ class _InOrder:
         return self._values
 
 
-class _AnyOrder:
+class _AnyOrder(_Results):
     """For jobs that start in another order than the items have."""
-
-    room = opened = None
 
     def __init__(self) -> None:
         self._values: dict[int, Any] = {}
         self.put = self._values.__setitem__
-
-    def skipped(self, index: int) -> None:
-        pass
-
-    def ended(self) -> None:
-        pass
 
     def finished(self) -> dict[int, Any]:
         """What there is, by index."""
@@ -209,7 +206,7 @@ def map(  # noqa: A001
     Args:
         fn: As for :func:`amap`.
         items: As for :func:`amap`; a synchronous iterator is advanced on the background
-            loop's thread.
+            loop's thread, so one that blocks holds up all that runs there.
         errors: What a failure does: see :class:`Options`.
         **options: See :class:`Options`.
     """

@@ -21,7 +21,7 @@ from anabranch.retry import Retry
 
 if TYPE_CHECKING:
     from anabranch.jobs.executors import Executor
-    from anabranch.jobs.progress import Status
+    from anabranch.jobs.status import Status
 
 F = TypeVar("F", bound=Callable[..., Any])
 

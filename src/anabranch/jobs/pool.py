@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, Unpack, overload
@@ -22,6 +22,7 @@ from anabranch.jobs.options import JobOptions, Options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.run import Run
 from anabranch.jobs.stream import Stream, streamed
+from anabranch.jobs.watchdog import InHand, Watchdog
 from anabranch.observe import Observer, Observers
 
 T = TypeVar("T")
@@ -104,7 +105,8 @@ class Pool:
         self._flights: SingleFlight[Any] = SingleFlight()
         self._tally = _Tally()
         self._runs: WeakSet[Run] = WeakSet()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], Job] = {}
+        self._watchdog: Watchdog | None = None
         self._course: Course | None = None
         self._submitted = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -287,6 +289,10 @@ class Pool:
         self._enter()
         if self._course is None:
             self._course = self._course_of_submitted()
+            if (after := self._options.stall_after) is not None:
+                self._watchdog = Watchdog(
+                    self._in_hand, after, self._options.observer, self._gate
+                )
         if (executor := self._executor()) is not None:
             executor_of(executor, fn)  # refuses what it cannot run
         job = Job(self._submitted, (fn, args, kwargs))
@@ -294,8 +300,8 @@ class Pool:
         task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(
             _taken(self._course, job)
         )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job
+        task.add_done_callback(self._tasks.__delitem__)
         return task
 
     async def __aenter__(self) -> Self:
@@ -322,6 +328,8 @@ class Pool:
         for task in tuple(self._tasks):
             await end(task)
         self._gate.close()
+        if self._watchdog is not None:
+            self._watchdog.close()
         if self._course is not None:
             await self._course.aclose()
         if self._own_executor is not None:
@@ -349,6 +357,10 @@ class Pool:
                 named, _called, threads=self._options.concurrency
             )
         return self._own_executor
+
+    def _in_hand(self) -> Iterator[InHand]:
+        for task, job in self._tasks.items():
+            yield job.index, job.item, task
 
     def _course_of_submitted(self) -> Course:
         options: JobOptions = {"key": None, "priority": None}

@@ -73,7 +73,9 @@ class Run:
         self._watchdog: Watchdog | None = None
         if options.stall_after is not None:
             gate = None if admission is None else admission.gate
-            self._watchdog = Watchdog(self.crew, options.stall_after, self._observer, gate)
+            self._watchdog = Watchdog(
+                self.crew.in_hand, options.stall_after, self._observer, gate
+            )
 
     @property
     def failure(self) -> BaseException | None:

@@ -396,7 +396,7 @@ def stream(
     Args:
         fn: As for :func:`astream`.
         items: As for :func:`astream`; a synchronous iterator is advanced on the
-            background loop's thread.
+            background loop's thread, so one that blocks holds up all that runs there.
         ordered: As for :func:`astream`.
         buffer: As for :func:`astream`.
         errors: What a failure does: see :class:`Options`.
