@@ -216,10 +216,14 @@ class SyncStream(Generic[R]):
 
     def __next__(self) -> R:
         if not self._fetched:
-            self._fetched.extend(asyncio_run(self._results.some(FETCH)))
+            asyncio_run(self._fetch())
         if not self._fetched:
             raise StopIteration
         return self._fetched.popleft()
+
+    async def _fetch(self) -> None:
+        # Kept here and not handed back: an interrupt of who waits loses no result.
+        self._fetched.extend(await self._results.some(FETCH))
 
     def __enter__(self) -> Self:
         return self
