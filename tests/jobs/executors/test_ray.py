@@ -227,6 +227,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 OWN = """
 import asyncio, os, threading
+import ray
 from anabranch.jobs.executors.ray import RayExecutor
 
 class Mine(Exception):
@@ -237,23 +238,49 @@ class Mine(Exception):
 async def work(number):
     raise Mine(code=number)
 
-async def main():
-    import ray
-    executor = RayExecutor(actors=1)
+async def use(executor):
     [(ok, error)] = await executor.run(work, [7])
     assert type(error) is Mine and error.code == 7, error
     assert "RAY_USAGE_STATS_ENABLED" not in os.environ
-    await executor.aclose()
+
+def assert_ended():
     assert not ray.is_initialized()
     assert not [t for t in threading.enumerate() if t.name.startswith("anabranch")]
+"""
 
-asyncio.run(main())
+ONE = """
+async def main():
+    executor = RayExecutor(actors=1)
+    await use(executor)
+    await executor.aclose()
+    assert_ended()
+"""
+
+SHARED = """
+async def main():
+    first, second, third = (RayExecutor(actors=1) for _ in range(3))
+    await asyncio.gather(use(first), use(second))
+    await first.aclose()
+    assert ray.is_initialized()
+    await use(second)
+    closing = asyncio.create_task(second.aclose())
+    await asyncio.sleep(0)  # it is the last, and shuts Ray down
+    await use(third)  # which waits for that and starts another
+    await closing
+    await third.aclose()
+    assert_ended()
 """
 
 
-def test_a_ray_of_its_own_is_started_quietly_and_shut_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "main",
+    [pytest.param(ONE, id="by one"), pytest.param(SHARED, id="by those who share it")],
+)
+def test_a_ray_of_its_own_is_started_quietly_and_shut_down(
+    tmp_path: Path, main: str
+) -> None:
     script = tmp_path / "script.py"
-    script.write_text(OWN)
+    script.write_text(OWN + main + "\nasyncio.run(main())\n")
     env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, "-W", "error", script],

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from anabranch.errors import WorkerLost
 from anabranch.jobs.check import check_count
@@ -46,8 +46,9 @@ class RayExecutor:
     It connects with its first use: to the Ray that this process is connected to already;
     else to the cluster at ``address``; else to one that it starts on this machine, without
     a dashboard and without Ray's usage statistics, unless ``RAY_USAGE_STATS_ENABLED``
-    says otherwise. ``aclose`` ends its actors, and Ray's connection only if it was made
-    here.
+    says otherwise. Executors of one process share what the first of them has made, and the
+    last to close shuts it down. ``aclose`` ends the executor's actors, and no connection
+    that was made elsewhere.
 
     A chunk's results come together, when its last item is done. An item whose worker was
     lost is sent again up to three times, so it may run more than once: the death of a
@@ -134,15 +135,14 @@ class RayExecutor:
         return parcel.replies(replies)
 
     async def aclose(self) -> None:
-        """Kill the actors, and shut Ray down if it was started here."""
+        """Kill the actors; the last executor to close shuts down a Ray started by one."""
         idle, lent = self._idle, self._lent
         self._reset()
         for actor in (*idle, *lent.values()):
             self._kill(actor)
         interrupted = await settle(lent, timeout_s=CANCEL_GRACE_S)
-        if (own := self._own) is not None:
-            self._own = self._cluster_cpus = None
-            own.end()
+        own, self._own, self._cluster_cpus = self._own, None, None
+        if own is not None and own.leave():
             interrupted = await settle([asyncio.wrap_future(own.ended)]) or interrupted
             own.thread.join()
         if interrupted is not None:
@@ -151,8 +151,8 @@ class RayExecutor:
     # ------------------------------------------------------------------- connecting
 
     async def _connect(self) -> None:
-        if self._own is None and not self._ray.is_initialized():
-            self._own = _OwnRay(self._ray, self._address)
+        if self._own is None:
+            self._own = _OwnRay.join(self._ray, self._address)
         if (own := self._own) is not None:
             try:
                 await asyncio.shield(asyncio.wrap_future(own.begun))
@@ -234,27 +234,54 @@ class RayExecutor:
 
 
 class _OwnRay:
-    """The connection to Ray that was made here, in a thread that lives as long.
+    """The connection to Ray that executors of this process have made, and share.
 
-    Making it blocks for seconds; and the processes that Ray starts on this machine are
-    told to die with the *thread* that has started them, so it can be none of a pool's.
+    It has a thread that lives as long: making it blocks for seconds, and the processes
+    that Ray starts on this machine are told to die with the *thread* that has started
+    them, so it can be none of a pool's.
     """
 
-    def __init__(self, ray: Any, address: str | None) -> None:
+    _lock = threading.Lock()
+    _last: ClassVar[_OwnRay | None] = None
+
+    def __init__(self, ray: Any, address: str | None, after: _OwnRay | None) -> None:
         self.begun: Future[None] = Future()
         self.ended: Future[None] = Future()
         self._ray = ray
         self._address = address
-        self._over = threading.Event()
+        self._after = after
+        self._users = 0
+        self.over = threading.Event()
         self.thread = threading.Thread(target=self._live, name="anabranch-ray", daemon=True)
         self.thread.start()
 
-    def end(self) -> None:
-        """Shut it down once it has begun; ``ended`` follows."""
-        self._over.set()
+    @classmethod
+    def join(cls, ray: Any, address: str | None) -> _OwnRay | None:
+        """The shared connection, made if need be; None if Ray is connected by others."""
+        with cls._lock:
+            last = cls._last
+            if last is not None and last.ended.done():
+                last = None
+            if last is None and ray.is_initialized():
+                return None
+            if last is None or last.over.is_set():
+                last = cls._last = cls(ray, address, after=last)
+            last._users += 1
+            return last
+
+    def leave(self) -> bool:
+        """Whether its last user has left: it shuts down, and ``ended`` follows."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self.over.set()
+            return self.over.is_set()
 
     def _live(self) -> None:
         try:
+            if self._after is not None:
+                self._after.ended.result()
+                self._after = None
             with _silent_by_default():
                 # Below "error" it tells that it is in a thread, and about its tokens.
                 self._ray.init(
@@ -264,7 +291,7 @@ class _OwnRay:
             self.begun.set_exception(error)
         else:
             self.begun.set_result(None)
-            self._over.wait()
+            self.over.wait()
             self._ray.shutdown()
         finally:
             self.ended.set_result(None)
