@@ -6,14 +6,16 @@ import asyncio
 import contextvars
 import gc
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.errors import JobCancelled
-from anabranch.jobs import Outcome, amap
+from anabranch.jobs import Outcome, amap, astream
 from anabranch.observe import Observer
 from anabranch.testing import run_virtual
 
@@ -227,6 +229,200 @@ def test_a_failed_task_group_in_one_job_does_not_reach_the_next() -> None:
         return x
 
     assert run_virtual(amap(job, range(5), concurrency=1)) == list(range(5))
+
+
+def cancel_myself_now() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+def cancel_myself_soon() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
+@pytest.mark.parametrize("cancel", [cancel_myself_now, cancel_myself_soon])
+@pytest.mark.parametrize("at", [0, 3, 31, 99])
+def test_a_cancellation_that_a_job_leaves_behind_loses_no_item(
+    cancel: Callable[[], None], at: int
+) -> None:
+    async def job(x: int) -> int:
+        if x == at:
+            cancel()
+        return x
+
+    async def main() -> None:
+        assert await amap(job, range(100), concurrency=1) == [*range(100)]
+        streamed = [x async for x in astream(job, range(100), concurrency=1, buffer=0)]
+        assert streamed == [*range(100)]
+
+    run_virtual(main())
+
+
+def test_one_who_cancels_every_task_that_there_is_ends_the_run_with_an_error() -> None:
+    callers: asyncio.Task[Any] | None = None
+
+    async def others() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+
+    async def job(x: int) -> int:
+        for task in asyncio.all_tasks():
+            if task is not asyncio.current_task() and task is not callers:
+                task.cancel()
+        return x
+
+    async def main() -> None:
+        nonlocal callers
+        callers = asyncio.current_task()
+        with pytest.raises(JobCancelled, match="a worker of the run was cancelled"):
+            await amap(job, range(100), concurrency=3)
+        with pytest.raises(JobCancelled):
+            await amap(job, others(), concurrency=3)
+        assert alive() == 0
+
+    run_virtual(main())
+
+
+def test_a_source_that_raises_cancelled_error_fails_as_any_other_does() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise asyncio.CancelledError
+
+    async def items_later() -> AsyncIterator[int]:
+        yield 0
+        stopped = asyncio.create_task(asyncio.sleep(1))
+        stopped.cancel()
+        await stopped
+
+    async def main() -> None:
+        for source in (items, items_later):
+            for errors in ("raise", "return", "skip"):
+                with pytest.raises(JobCancelled, match="the source of the items"):
+                    await amap(double, source(), errors=errors, concurrency=2)
+
+    run_virtual(main())
+
+
+def test_the_first_failure_is_told_and_not_that_the_source_could_not_be_closed() -> None:
+    def items() -> Iterator[int]:
+        try:
+            yield from range(10)
+        finally:
+            raise KeyError("closing")
+
+    async def fail(x: int) -> None:
+        raise ValueError(x)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="0") as caught:
+            await amap(fail, items(), concurrency=1)
+        assert caught.value.__notes__ == [
+            "in job 0, given 0",
+            "after it, the source of the items could not be closed: KeyError: 'closing'",
+        ]
+
+    run_virtual(main())
+
+
+def test_results_are_not_lost_to_a_source_that_cannot_be_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Source:
+        def __init__(self) -> None:
+            self._items = iter(range(3))
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            for item in self._items:
+                return item
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            raise OSError("cannot hang up")
+
+    assert run_virtual(amap(double, Source())) == [0, 2, 4]
+    assert "could not be closed: OSError: cannot hang up" in caplog.text
+
+
+def test_a_file_given_as_items_is_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("one\ntwo\n")
+
+    async def length(line: str) -> int:
+        return len(line)
+
+    with path.open() as lines:
+        assert run_virtual(amap(length, lines)) == [4, 4]
+        assert not lines.closed
+
+
+def test_no_job_starts_after_a_failure_even_if_the_source_swallows_its_end() -> None:
+    started: list[int] = []
+
+    async def items() -> AsyncIterator[int]:
+        yield 0
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            yield 1
+
+    async def fail(x: int) -> None:
+        started.append(x)
+        await asyncio.sleep(1)
+        raise ValueError(x)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="0"):
+            await amap(fail, items(), concurrency=2)
+        assert alive() == 0
+
+    run_virtual(main())
+    assert started == [0]
+
+
+@pytest.mark.parametrize("errors", ["raise", "return", "skip"])
+def test_a_synchronous_function_is_a_mistake_under_every_policy(errors: Any) -> None:
+    with pytest.raises(TypeError, match="await") as caught:
+        run_virtual(amap(abs, range(5), errors=errors))
+    assert "executor='thread'" in caught.value.__notes__[0]
+
+
+def test_a_failure_in_the_clean_up_of_another_job_is_noted_on_the_first() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    async def job(x: int) -> None:
+        try:
+            await asyncio.sleep(x)
+        except asyncio.CancelledError:
+            raise (KeyError("closing"), Unspeakable())[x - 2] from None
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first") as caught:
+        run_virtual(amap(job, [1, 2, 3]))
+    assert sorted(caught.value.__notes__) == [
+        "after it, another job failed too: KeyError: 'closing'",
+        "after it, another job failed too: Unspeakable, which cannot be printed",
+        "in job 0, given 1",
+    ]
+
+
+def test_an_exception_that_bears_no_note_comes_back_as_it_is() -> None:
+    class Frozen(Exception):
+        def add_note(self, note: str) -> None:
+            raise RuntimeError("no notes")
+
+    async def fail(x: int) -> None:
+        raise Frozen
+
+    with pytest.raises(Frozen):
+        run_virtual(amap(fail, range(5)))
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 1.5, "4", None, True])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.errors import LoopError
-from anabranch.jobs import astream
+from anabranch.jobs import Adaptive, astream
 from anabranch.testing import run_virtual
 
 
@@ -218,12 +219,29 @@ def test_a_job_that_raises_stop_async_iteration_does_not_end_the_stream_unseen()
     run_virtual(main())
 
 
-def test_a_job_that_closes_its_own_stream_is_told_so() -> None:
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("adaptive", [False, Adaptive(start=40, max=40)])
+def test_a_stream_ends_however_few_results_may_wait(
+    ordered: bool, adaptive: Adaptive | bool
+) -> None:
+    async def main() -> None:
+        stream = astream(
+            wait, range(100), concurrency=3, adaptive=adaptive, ordered=ordered, buffer=0
+        )
+        results = [result async for result in stream]
+        assert sorted(results) == [*range(100)]
+        assert alive() == 0
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("isolation", ["context", "task"])
+def test_a_job_that_closes_its_own_stream_is_told_so(isolation: Any) -> None:
     async def main() -> None:
         async def job(x: int) -> None:
             await stream.aclose()
 
-        stream = astream(job, range(5))
+        stream = astream(job, range(5), isolation=isolation)
         with pytest.raises(LoopError, match="by one of its own jobs"):
             async for _ in stream:
                 pass

@@ -131,3 +131,106 @@ def test_ctrl_c_cancels_the_work_waits_for_its_clean_up_and_is_felt() -> None:
         assert process.stdout.read() == "cleaned\ninterrupted\n"
         assert process.wait(10) == 0
     assert time.monotonic() - began < 30  # and not the minute that the work would take
+
+
+def ran(program: str) -> str:
+    """What a program prints that must end by itself and say nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "partial"),
+    [("jobs.map(quick, [1])", {}), ("next(jobs.stream(quick, [1]))", None)],
+)
+def test_ctrl_c_is_felt_even_if_the_call_has_not_begun(call: str, partial: object) -> None:
+    program = """
+        import _thread, threading
+        from anabranch import jobs
+
+        busy, go_on = threading.Event(), threading.Event()
+
+        async def block(x):
+            busy.set()
+            go_on.wait()
+
+        async def quick(x):
+            print("began")
+
+        threading.Thread(target=jobs.map, args=(block, [1])).start()
+        busy.wait()
+
+        threading.Timer(0.2, _thread.interrupt_main).start()
+        threading.Timer(0.6, go_on.set).start()
+        try:
+            CALL
+        except KeyboardInterrupt as error:
+            print(getattr(error, "partial", None))
+    """
+    assert ran(program.replace("CALL", call)) == f"{partial}\n"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["jobs.map(job, range(10), concurrency=1)", "run_async_tasks(map(job, range(10)))"],
+)
+def test_ctrl_c_just_after_the_last_job_carries_all_of_them(call: str) -> None:
+    program = f"""
+        import _thread
+        from anabranch import jobs
+        from anabranch.jobs import run_async_tasks
+
+        async def job(x):
+            if x == 9:
+                _thread.interrupt_main()
+            return x
+
+        for _ in range(20):
+            try:
+                {call}
+            except KeyboardInterrupt as error:
+                assert error.partial == {{x: x for x in range(10)}}, error.partial
+            else:
+                raise AssertionError("not interrupted")
+    """
+    assert ran(program) == ""
+
+
+def test_it_can_be_called_when_the_interpreter_exits() -> None:
+    program = """
+        import asyncio, atexit
+        from anabranch import jobs
+
+        async def job(x):
+            return x
+
+        atexit.register(lambda: print(jobs.map(job, range(3))))
+        print(jobs.map(job, range(2)))
+    """
+    assert ran(program) == "[0, 1]\n[0, 1, 2]\n"
+
+
+def test_where_it_refuses_no_coroutine_is_left_un_awaited() -> None:
+    program = """
+        from anabranch import jobs
+        from anabranch.errors import LoopError
+        from anabranch.jobs import run_async_tasks
+
+        async def inner(x):
+            return x
+
+        async def job(x):
+            try:
+                run_async_tasks([inner(1), inner(2)])
+            except LoopError:
+                return "refused"
+
+        print(jobs.map(job, [1]))
+    """
+    assert ran(program) == "['refused']\n"

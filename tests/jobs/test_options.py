@@ -166,6 +166,24 @@ def test_a_timeout_inside_a_job_and_the_runs_own_do_not_disturb_each_other() -> 
     assert isinstance(outcomes[1].error, TimeoutError)
 
 
+def test_a_job_that_has_survived_a_failed_task_group_still_times_out() -> None:
+    async def fail() -> None:
+        raise ConnectionError
+
+    async def job(item: int) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                group.create_task(asyncio.sleep(1))
+        except* ConnectionError:
+            pass
+        await asyncio.sleep(60)
+
+    [outcome] = run_virtual(amap(job, [1], timeout=5, retry=3, errors="return"))
+    assert isinstance(outcome.error, TimeoutError)
+    assert outcome.attempts == 3
+
+
 def test_many_short_jobs_under_a_long_timeout_are_not_cut_short() -> None:
     assert len(run_virtual(amap(wait, [1.0] * 200, timeout=1.5, concurrency=3))) == 200
 
@@ -334,6 +352,33 @@ def test_the_slower_of_two_has_cleaned_up_before_the_result_is_given() -> None:
 
     assert run_virtual(main()) == 4
     assert cleaned
+
+
+def test_neither_of_two_outlives_the_run_however_often_it_is_cancelled() -> None:
+    alive = 0
+
+    async def slow_to_clean_up(item: int) -> None:
+        nonlocal alive
+        alive += 1
+        try:
+            await asyncio.sleep(100)
+        finally:
+            try:
+                await asyncio.sleep(3)
+            finally:
+                alive -= 1
+
+    async def main() -> None:
+        run = asyncio.create_task(
+            amap(slow_to_clean_up, [1], hedge=Hedge(after=1, budget=1), timeout=2)
+        )
+        await asyncio.sleep(3)
+        run.cancel()
+        await asyncio.wait([run])
+        assert run.cancelled()
+        assert alive == 0
+
+    run_virtual(main())
 
 
 def test_if_both_fail_the_first_ones_error_is_raised() -> None:

@@ -122,6 +122,61 @@ def test_the_limit_can_be_changed_while_jobs_run() -> None:
     run_virtual(main())
 
 
+def test_a_stream_ends_though_the_limit_was_raised_above_what_may_wait() -> None:
+    async def main() -> None:
+        async with Pool(concurrency=2) as pool:
+            results: list[float] = []
+            async for result in pool.stream(Load(), [1.0] * 60, buffer=0):
+                results.append(result)
+                pool.limit = 20
+            assert len(results) == 60
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("isolation", ["context", "task"])
+def test_a_job_that_closes_its_own_pool_is_told_so(isolation: Any) -> None:
+    async def main() -> None:
+        pool = Pool(concurrency=2, isolation=isolation)
+
+        async def job(x: int) -> None:
+            await pool.aclose()
+
+        with pytest.raises(LoopError, match="by one of its own jobs"):
+            await pool.submit(job, 1)
+        with pytest.raises(LoopError, match="by one of its own jobs"):
+            await pool.map(job, [1])
+        await pool.aclose()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("isolation", ["context", "task"])
+def test_a_submitted_job_that_is_cancelled_is_so_and_one_that_times_out_is_retried(
+    isolation: Any,
+) -> None:
+    tries = 0
+
+    async def stay() -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with Pool(timeout=5, retry=3, isolation=isolation) as pool:
+            job = pool.submit(stay)
+            await asyncio.sleep(1)
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await job
+            assert tries == 1
+            with pytest.raises(TimeoutError):
+                await pool.submit(stay)
+            assert tries == 4
+
+    run_virtual(main())
+
+
 def test_what_a_pool_is_doing_can_be_seen() -> None:
     async def sometimes(item: int) -> int:
         await asyncio.sleep(1)

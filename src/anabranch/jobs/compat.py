@@ -9,8 +9,10 @@ from itertools import islice, zip_longest
 from operator import length_hint
 from typing import Any, Final, TypeAlias, TypeVar
 
-from anabranch.jobs.check import check_count
-from anabranch.jobs.mapping import amap
+from anabranch.errors import LoopError
+from anabranch.jobs.check import check_count, check_items
+from anabranch.jobs.mapping import Results, collect, interrupt_carries, results_of
+from anabranch.jobs.options import Options
 from anabranch.jobs.portal import asyncio_run
 from anabranch.observe import Observer
 
@@ -46,11 +48,7 @@ async def run_jobs(
         ValueError: ``workers`` is not a positive integer.
     """
     progress = (desc or True) if show_progress else False
-    try:
-        check_count("workers", workers)
-        return await amap(_adopted, jobs, concurrency=workers, progress=progress)
-    finally:
-        await _close_all(jobs)
+    return await _run(jobs, ("workers", workers), progress=progress)
 
 
 def run_async_tasks(
@@ -73,7 +71,14 @@ def run_async_tasks(
         workers: Jobs in flight at most; by default all of them.
     """
     limit = ALL_AT_ONCE if workers is None else workers
-    return asyncio_run(run_jobs(tasks, show_progress, limit, progress_bar_desc))
+    progress = (progress_bar_desc or True) if show_progress else False
+    results = results_of(Options())
+    try:
+        with interrupt_carries(results):
+            return asyncio_run(_run(tasks, ("workers", limit), results, progress=progress))
+    except LoopError:
+        _close_made(tasks)
+        raise
 
 
 async def batch_gather(
@@ -92,12 +97,8 @@ async def batch_gather(
     Raises:
         ValueError: ``batch_size`` is not a positive integer.
     """
-    try:
-        check_count("batch_size", batch_size)
-        observer = _Printed(batch_size) if verbose else None
-        return await amap(_adopted, tasks, concurrency=batch_size, observer=observer)
-    finally:
-        await _close_all(tasks)
+    observer = _Printed(batch_size) if verbose else None
+    return await _run(tasks, ("batch_size", batch_size), observer=observer)
 
 
 def chunks(iterable: Iterable[T], size: int) -> Iterable[tuple[T | None, ...]]:
@@ -165,14 +166,32 @@ class _Printed(Observer):
         print(f"Completed {self._done}{self._of} tasks")
 
 
-async def _close_all(jobs: Any) -> None:
+async def _run(
+    jobs: Coroutines[R],
+    limit: tuple[str, int],
+    into: Results | None = None,
+    *,
+    progress: bool | str = False,
+    observer: Observer | None = None,
+) -> list[R]:
+    """The results of coroutines; its limit is a named argument of the caller's."""
+    try:
+        name, concurrency = limit
+        check_count(name, concurrency)
+        check_items(jobs)
+        options = Options(concurrency=concurrency, progress=progress, observer=observer)
+        return await collect(_adopted, jobs, options, into=into)
+    finally:
+        if (aclose := getattr(jobs, "aclose", None)) is not None:
+            await aclose()
+        _close_made(jobs)
+
+
+def _close_made(jobs: Any) -> None:
     """Close the coroutines that exist: a generator's others were never made."""
-    for name in ("close", "aclose"):
-        if (close := getattr(jobs, name, None)) is not None:
-            if asyncio.iscoroutine(closing := close()) or hasattr(closing, "__await__"):
-                await closing
-            return
-    if hasattr(jobs, "__iter__") and length_hint(jobs, 0):
+    if (close := getattr(jobs, "close", None)) is not None:
+        close()
+    elif hasattr(jobs, "__iter__") and length_hint(jobs, 0):
         for job in jobs:
             if asyncio.iscoroutine(job):
                 job.close()

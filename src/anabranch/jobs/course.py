@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from anabranch.clock import RealClock
 from anabranch.errors import JournalError, UsageError
 from anabranch.jobs.admission import Admission
-from anabranch.jobs.crew import own_cancellation
+from anabranch.jobs.crew import ADVICE, is_no_awaitable, own_cancellation
 from anabranch.jobs.flight import SingleFlight
 from anabranch.jobs.hedge import Hedge, HedgeRule, hedged
 from anabranch.jobs.job import Job, Step, coroutine_of
 from anabranch.jobs.keys import key_of
+from anabranch.jobs.notes import note
 from anabranch.jobs.options import Options
 from anabranch.jobs.outcome import Outcome
 from anabranch.jobs.timer import JobTimer
@@ -44,7 +45,10 @@ class Course:
         observer: Told what happens.
         admission: The limits of a pool; by default this run's own.
         abort: Ends the run because of an error that no policy covers.
-        is_stopping: Whether the run is being cancelled.
+        is_stopping: Whether the run, or the job of the current task, is being cancelled.
+
+    Attributes:
+        room: Jobs that the executor can have at once; ``None`` if that is no matter.
     """
 
     def __init__(
@@ -64,11 +68,16 @@ class Course:
         self._is_stopping = is_stopping
         self._closing = AsyncExitStack()
         self.room: int | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._time = asyncio.get_running_loop().time
         if admission is None:
             admission = Admission(options)
             self._closing.callback(admission.close)
         self.step = self._layered(fn, options, admission, flights or SingleFlight())
+
+    def owns(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` was made here, for one job or one try of it."""
+        return task in self._tasks
 
     async def aclose(self) -> None:
         """Close what the layers opened."""
@@ -85,7 +94,7 @@ class Course:
         if isinstance(options.hedge, Hedge):
             step = self._hedged(step, HedgeRule(options.hedge), admission)
         elif options.isolation == "task":
-            step = _in_a_task(step)
+            step = self._in_a_task(step)
         if options.timeout is not None:
             step = self._timed(step, options.timeout)
         step = admission.around(step, options, self._observer)
@@ -116,10 +125,24 @@ class Course:
     def _hedged(self, inner: Step, rule: HedgeRule, admission: Admission) -> Step:
         async def step(job: Job) -> Any:
             return await hedged(
-                lambda: coroutine_of(inner, job), rule, is_throttled=admission.is_throttled
+                lambda: self._spawn(inner, job), rule, is_throttled=admission.is_throttled
             )
 
         return step
+
+    def _in_a_task(self, inner: Step) -> Step:
+        async def step(job: Job) -> Any:
+            return await self._spawn(inner, job)
+
+        return step
+
+    def _spawn(self, inner: Step, job: Job) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(
+            coroutine_of(inner, job), name=f"job {job.index}"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _timed(self, inner: Step, timeout: float) -> Step:
         idle: list[JobTimer] = []
@@ -130,7 +153,7 @@ class Course:
             try:
                 value = await inner(job)
             except asyncio.CancelledError:
-                if timer.stop():
+                if timer.stop() and not self._is_stopping():
                     raise TimeoutError(f"no result within {timeout:g} s") from None
                 raise
             finally:
@@ -157,7 +180,7 @@ class Course:
                     )
                     if delay_s is None:
                         if job.attempts > 1:
-                            error.add_note(f"at attempt {job.attempts}")
+                            note(error, f"at attempt {job.attempts}")
                         raise
                     if self._observer is not None:
                         self._observer.retried(job.index, job.attempts, error, delay_s)
@@ -211,7 +234,7 @@ class Course:
 
     def _aborted(self, job: Job, error: Exception) -> asyncio.CancelledError:
         """End the run: going on would do work that is lost."""
-        error.add_note(f"in job {job.index}, given {job!r}")
+        note(error, f"in job {job.index}, given {job!r}")
         self._abort(error)
         return asyncio.CancelledError()
 
@@ -231,8 +254,11 @@ class Course:
                     if observer is not None:
                         observer.finished(job.index, cancelled)
                     raise
-                failure = own_cancellation(job.index, cancelled)
+                failure = own_cancellation(f"job {job.index}", cancelled)
             except Exception as error:
+                if is_no_awaitable(error):
+                    note(error, ADVICE)
+                    raise self._aborted(job, error) from None
                 failure = error
             if observer is not None:
                 observer.finished(job.index, failure)
@@ -244,11 +270,3 @@ class Course:
             return value
 
         return step
-
-
-def _in_a_task(inner: Step) -> Step:
-    async def step(job: Job) -> Any:
-        loop = asyncio.get_running_loop()
-        return await loop.create_task(coroutine_of(inner, job), name=f"job {job.index}")
-
-    return step

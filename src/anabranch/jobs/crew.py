@@ -16,13 +16,15 @@ Why this shape and not a task a job: docs/decisions/0007-pull-core.md. States an
 * Whoever moves the crew to *stopping* cancels every other worker at that moment.
 * A worker leaves once the crew is stopping, even if its job swallowed the cancellation.
 * ``join()`` returns only when every worker has ended: nothing runs on behind its caller.
-* A ``CancelledError`` that reaches a worker before the crew is stopping is the job's own
-  doing, since nobody else holds the worker's task.
+* A ``CancelledError`` that reaches a worker before the crew is stopping is somebody
+  else's doing: in a job, the job fails; in the source, the run does; between two jobs it
+  is what a job left behind, and counts for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import reprlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
@@ -31,12 +33,18 @@ from typing import Any, Final, Protocol
 
 from anabranch.errors import JobCancelled
 from anabranch.jobs.frames import frames_of
+from anabranch.jobs.notes import note, said
 from anabranch.jobs.source import AsyncSource, Pair, PrioritySource, Source, SyncSource
 
 # A job that never suspends would keep the loop for itself: one turn for the others
 # every so many jobs lets cancellation, timers and Ctrl-C in.
 TURN_EVERY = 32
 _UNSET: Any = object()
+logger = logging.getLogger("anabranch")
+ADVICE: Final = (
+    "fn has to return an awaitable: for a synchronous function pass executor='thread' or "
+    "executor='process'"
+)
 
 ABSENT: Final = object()
 """Stands where a result is not yet, or will not be."""
@@ -48,6 +56,7 @@ class Sink(Protocol):
     Attributes:
         room: Takes the room for one result; gives ``None`` if there was some, else what to
             await. ``None`` instead of a function: there is always room.
+        leave: Room that was taken is not needed.
         opened: The job of the next index starts; called with :data:`ABSENT`. May be
             ``None`` as well.
         put: The result of a job, by its index.
@@ -55,7 +64,8 @@ class Sink(Protocol):
         ended: The last worker has ended. Nothing follows.
     """
 
-    room: Callable[[], Awaitable[None] | None] | None
+    room: Callable[[], asyncio.Future[None] | None] | None
+    leave: Callable[[], object]
     opened: Callable[[object], object] | None
     put: Callable[[int, Any], object]
     skipped: Callable[[int], object]
@@ -122,13 +132,13 @@ class Crew:
             # Passed on as it is, it would end whatever loop the results are taken in.
             ended = RuntimeError(f"a job or its source raised {type(error).__name__}")
             ended.__cause__ = error
-            for note in getattr(error, "__notes__", ()):
-                ended.add_note(note)
+            for text in getattr(error, "__notes__", ()):
+                note(ended, text)
             error = ended
         if self.failure is None:
             self.failure = error
         elif error is not self.failure:
-            self.failure.add_note(f"after it, another job failed too: {error!r}")
+            note(self.failure, f"after it, another job failed too: {said(error)}")
         if not self.is_stopping:
             self.is_stopping = True
             me = asyncio.current_task()
@@ -160,7 +170,14 @@ class Crew:
             except asyncio.CancelledError as error:
                 interrupted = error
                 self.stop()
-        await self._source.aclose()
+        try:
+            await self._source.aclose()
+        except Exception as error:
+            text = f"the source of the items could not be closed: {said(error)}"
+            if (first := interrupted or self.failure) is not None:
+                note(first, f"after it, {text}")
+            else:  # nothing to lose the results for
+                logger.warning("%s", text, exc_info=error)
         if interrupted is not None:
             raise interrupted
 
@@ -170,8 +187,11 @@ class Crew:
         task.add_done_callback(self._left)
 
     def _left(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            if not self.is_stopping:  # by somebody who cancels every task that there is
+                self.fail(JobCancelled("a worker of the run was cancelled from outside"))
         # Only a KeyboardInterrupt or SystemExit, or a defect of ours, gets out of a worker.
-        if not task.cancelled() and (error := task.exception()) is not None:
+        elif (error := task.exception()) is not None:
             self.fail(error)
         self.workers.discard(task)
         if not self.workers:
@@ -182,7 +202,7 @@ class Crew:
         source, room = self._source, self._sink.room
         try:
             if room is not None and (waiting := room()) is not None:
-                await waiting
+                await self._enter(waiting)
             if not isinstance(source, SyncSource):
                 await self._pull(source)
             else:
@@ -192,9 +212,11 @@ class Crew:
                     pairs = chain((first,), pairs)
                 if await self._drain(pairs):
                     self._exhausted = True
-        except asyncio.CancelledError:
+            if self._exhausted:
+                self._sink.leave()
+        except asyncio.CancelledError as error:
             if not self.is_stopping:
-                raise
+                self.fail(own_cancellation("the source of the items", error))
         except Exception as error:  # the source's own: a job's never gets here
             self.fail(error)
 
@@ -203,12 +225,14 @@ class Crew:
             if (pair := await source.pull()) is None:
                 self._exhausted = True
                 return
+            if self.is_stopping:
+                return
             if turn == 1:
                 self._grow()
             if not await self._drain(iter((pair,))):
                 return
             if turn % TURN_EVERY == 0:
-                await asyncio.sleep(0)
+                await self._give_way()
 
     async def _drain(self, pairs: Iterator[Pair]) -> bool:
         """Run jobs until there are no more; false if this worker has to leave before."""
@@ -235,18 +259,40 @@ class Crew:
                     return False
                 # Before Python 3.13 a failed TaskGroup inside a job leaves this raised
                 # (python/cpython#116720); so does a job that cancels its own task.
-                while me.uncancel():
-                    pass
+                await self._give_way()
             if is_changed():
                 self._hire()
                 return False
             turn += 1
             if turn == TURN_EVERY:
                 turn = 0
-                await asyncio.sleep(0)
+                await self._give_way()
             if room is not None and (waiting := room()) is not None:
-                await waiting
+                await self._enter(waiting)
         return True
+
+    async def _give_way(self) -> None:
+        """Let the others have a turn. What cancellation a job left behind ends here."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if self.is_stopping:
+                raise
+        _forget_cancellation()
+
+    async def _enter(self, waiting: asyncio.Future[None] | None) -> None:
+        """Wait for room; what cancellation a job left behind ends here as well."""
+        room = self._sink.room
+        while waiting is not None:
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if self.is_stopping:
+                    raise
+                _forget_cancellation()
+            if waiting.done() and not waiting.cancelled():
+                return
+            waiting = None if room is None else room()
 
     def _is_changed(self) -> bool:
         """Whether the last job left another value in a context variable than it found.
@@ -261,31 +307,39 @@ class Crew:
         if isinstance(error, asyncio.CancelledError):
             if self.is_stopping:
                 raise error
-            error = own_cancellation(index, error)
+            error = own_cancellation(f"job {index}", error)
         elif isinstance(error, GeneratorExit):
             raise error  # this worker's own coroutine is being closed
         error_is_final = not isinstance(error, Exception)
-        if self._skip and not error_is_final:
+        if is_no_awaitable(error):
+            note(error, ADVICE)
+        elif self._skip and not error_is_final:
             self._sink.skipped(index)
             return
-        if isinstance(error, TypeError) and _is_from_here(error):
-            error.add_note(
-                "fn has to return an awaitable: for a synchronous function pass "
-                "executor='thread' or executor='process'"
-            )
-        error.add_note(f"in job {index}, given {reprlib.repr(item)}")
+        note(error, f"in job {index}, given {reprlib.repr(item)}")
         if error_is_final:
             raise error
         self.fail(error)
 
 
-def own_cancellation(index: int, cancelled: asyncio.CancelledError) -> JobCancelled:
-    """What a job gets that raised CancelledError though nobody cancelled it."""
-    error = JobCancelled(f"job {index} raised CancelledError of its own accord")
+def own_cancellation(who: str, cancelled: asyncio.CancelledError) -> JobCancelled:
+    """What stands for a CancelledError that somebody raised though nobody cancelled it."""
+    error = JobCancelled(f"{who} raised CancelledError of its own accord")
     error.__cause__ = cancelled
     return error
 
 
-def _is_from_here(error: BaseException) -> bool:
-    """Whether no frame of a job's is in the traceback: ``await`` itself raised it."""
-    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+def is_no_awaitable(error: BaseException) -> bool:
+    """Whether ``fn`` gave what cannot be awaited: our own ``await`` raised this."""
+    trace = error.__traceback__
+    if not isinstance(error, TypeError) or trace is None or "await" not in str(error):
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__package__") == __package__
+
+
+def _forget_cancellation() -> None:
+    me = asyncio.current_task()
+    while me is not None and me.uncancel():
+        pass

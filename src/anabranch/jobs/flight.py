@@ -8,7 +8,7 @@ who does the work is cancelled, the next in line does it anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 R = TypeVar("R")
@@ -48,18 +48,21 @@ class SingleFlight(Generic[R]):
         return value
 
 
-async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and return when it has ended, whatever comes in the meantime.
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and return when all have ended, whatever comes in the meantime.
 
     A cancellation of the caller is raised again afterwards.
     """
     interrupted: asyncio.CancelledError | None = None
-    task.cancel()
-    while not task.done():
+    left = {task for task in tasks if not task.done()}
+    for task in left:
+        task.cancel()
+    while left:
         try:
-            await asyncio.wait((task,))
+            _, left = await asyncio.wait(left)
         except asyncio.CancelledError as error:
             interrupted = error
-            task.cancel()
+            for task in left:
+                task.cancel()
     if interrupted is not None:
         raise interrupted

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from anabranch.errors import UsageError
 from anabranch.jobs.check import check_positive
@@ -86,7 +86,7 @@ class HedgeRule:
 
 
 async def hedged(
-    attempt: Callable[[], Coroutine[Any, Any, R]],
+    start: Callable[[], asyncio.Task[R]],
     rule: HedgeRule,
     *,
     is_throttled: Callable[[], bool],
@@ -98,22 +98,23 @@ async def hedged(
     loop = asyncio.get_running_loop()
     began = loop.time()
     rule.started()
-    first = loop.create_task(attempt())
+    first = start()
     racing = [first]
     try:
         if (delay_s := rule.delay_s()) is not None:
             await asyncio.wait(racing, timeout=delay_s)
             if not first.done() and not is_throttled() and rule.may_hedge():
-                racing.append(loop.create_task(attempt()))
+                racing.append(start())
         winner = await _first_good(racing)
         rule.ended(loop.time() - began)
         return winner.result()
     finally:
-        for task in racing:
-            if not task.done():
-                await end(task)
-            elif not task.cancelled():
-                task.exception()  # the loser's is no news
+        try:
+            await end(racing)
+        finally:
+            for task in racing:
+                if not task.cancelled():
+                    task.exception()  # the loser's is no news
 
 
 async def _first_good(racing: list[asyncio.Task[R]]) -> asyncio.Task[R]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch.errors import RunTimeout
 from anabranch.jobs.check import check_items
@@ -18,11 +19,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _Results:
+class _Always:
     """Where results are kept until all are there; there is always room."""
 
     room = None
     opened: Callable[[object], object] | None = None
+
+    def leave(self) -> None:
+        pass
 
     def skipped(self, index: int) -> None:
         pass
@@ -31,7 +35,7 @@ class _Results:
         pass
 
 
-class _InOrder(_Results):
+class _InOrder(_Always):
     """A list that grows as jobs start: its length is the number of items pulled."""
 
     def __init__(self) -> None:
@@ -52,7 +56,7 @@ class _InOrder(_Results):
         return self._values
 
 
-class _AnyOrder(_Results):
+class _AnyOrder(_Always):
     """For jobs that start in another order than the items have."""
 
     def __init__(self) -> None:
@@ -68,6 +72,14 @@ class _AnyOrder(_Results):
         return list(self.finished().values())
 
     all = present
+
+
+Results: TypeAlias = _InOrder | _AnyOrder
+
+
+def results_of(options: Options) -> Results:
+    """Where a run with these options puts its results."""
+    return _InOrder() if options.priority is None else _AnyOrder()
 
 
 @overload
@@ -140,9 +152,10 @@ async def collect(
     options: Options,
     *,
     start: Callable[..., Run] = Run,
+    into: Results | None = None,
 ) -> list[Any]:
     """The results of a run that ``start`` makes, in the order of the items."""
-    results = _InOrder() if options.priority is None else _AnyOrder()
+    results = into or results_of(options)
     run = start(fn, items, results, options)
     try:
         await run.join()
@@ -212,4 +225,17 @@ def map(  # noqa: A001
     """
     settings = Options(errors=errors, **options)
     check_items(items)
-    return asyncio_run(collect(fn, items, settings))
+    results = results_of(settings)
+    with interrupt_carries(results):
+        return asyncio_run(collect(fn, items, settings, into=results))
+
+
+@contextmanager
+def interrupt_carries(results: Results) -> Generator[None]:
+    """A ``KeyboardInterrupt`` from here has as ``partial`` the results that there are."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        # The run has ended by now, perhaps well and just before.
+        error.partial = results.finished()  # type: ignore[attr-defined]
+        raise

@@ -148,6 +148,12 @@ class Options:
             object.__setattr__(self, name, make(value))
 
     @property
+    def most(self) -> int:
+        """Jobs that may ever be in flight."""
+        policy = self.adaptive
+        return policy.max if isinstance(policy, Adaptive) else self.concurrency
+
+    @property
     def is_plain(self) -> bool:
         """Whether a job is nothing but a call of ``fn``."""
         return self.errors != "return" and all(

@@ -321,12 +321,20 @@ class Pool:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Cancel what was submitted and return when it has ended. Idempotent."""
+        """Cancel what was submitted and return when it has ended. Idempotent.
+
+        Raises:
+            LoopError: Called from one of the pool's own jobs, which would wait for itself.
+        """
+        me = asyncio.current_task()
+        inside = self._course is not None and self._course.owns(me)
+        if inside or me in self._tasks or any(run.owns(me) for run in self._runs):
+            raise LoopError(
+                "a pool cannot be closed by one of its own jobs: it would wait for "
+                "itself. Raise an exception from the job instead"
+            )
         self._closed = True
-        for task in tuple(self._tasks):
-            task.cancel()
-        for task in tuple(self._tasks):
-            await end(task)
+        await end(self._tasks)
         self._gate.close()
         if self._watchdog is not None:
             self._watchdog.close()
@@ -374,7 +382,7 @@ class Pool:
             admission=self._admission,
             flights=None,
             abort=lambda _: None,
-            is_stopping=lambda: True,
+            is_stopping=_is_cancelled,
         )
 
     def _start(
@@ -412,6 +420,11 @@ class Pool:
 def _called(work: tuple[Callable[..., Any], Any, Any]) -> Any:
     fn, args, kwargs = work
     return fn(*args, **kwargs)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _taken(course: Course, job: Job) -> Any:

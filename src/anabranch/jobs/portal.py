@@ -14,8 +14,8 @@ import os
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
-from contextvars import copy_context
-from typing import Any, TypeVar
+from contextvars import Context, copy_context
+from typing import Any, Generic, TypeVar
 
 from anabranch.errors import LoopError
 
@@ -52,53 +52,71 @@ class _Portal:
         self.loop.close()
 
     def close(self) -> None:
+        _forget(self)
         self._ending = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(EXIT_GRACE_S)
 
     def run(self, awaitable: Awaitable[R]) -> R:
-        result: Future[R] = Future()
-        finished = threading.Event()
-        context = copy_context()
-        task: asyncio.Task[None] | None = None
-        abandoned = False
-
-        async def main() -> None:
-            try:
-                value = await awaitable
-            except BaseException as error:
-                result.set_exception(error)
-            else:
-                result.set_result(value)
-
-        def start() -> None:
-            nonlocal task
-            task = self.loop.create_task(main(), context=context)
-            if abandoned:
-                task.cancel()
-
-        def abandon() -> None:
-            nonlocal abandoned
-            abandoned = True
-            if task is not None:
-                task.cancel()
-
-        result.add_done_callback(lambda _: finished.set())
-        self.loop.call_soon_threadsafe(start)
+        call = _Call(awaitable)
+        self.loop.call_soon_threadsafe(call.start, copy_context())
         try:
-            # A signal that comes just before the wait begins, or to another thread, does
-            # not end the wait: look up now and then.
-            while not finished.wait(LOOK_UP_EVERY_S):
-                pass
-            return result.result()
+            return call.wait()
         except BaseException as error:
-            if not result.done():  # it was the wait that was interrupted: Ctrl-C
-                self.loop.call_soon_threadsafe(abandon)
+            if not call.result.done():  # it was the wait that was interrupted: Ctrl-C
+                self.loop.call_soon_threadsafe(call.abandon)
                 # The clean-up is awaited; of its outcome only what had finished is news.
-                partial = getattr(result.exception(), "partial", None)
+                partial = getattr(call.result.exception(), "partial", None)
                 if partial is not None:
                     error.partial = partial  # type: ignore[attr-defined]
             raise
+
+
+class _Call(Generic[R]):
+    """One awaitable on the loop, and the thread that waits for it."""
+
+    def __init__(self, awaitable: Awaitable[R]) -> None:
+        self.result: Future[R] = Future()
+        self._awaitable = awaitable
+        self._finished = threading.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._abandoned = False
+        self.result.add_done_callback(lambda _: self._finished.set())
+
+    def wait(self) -> R:
+        """In the thread: the result."""
+        # A signal that comes just before the wait begins, or to another thread, does not
+        # end the wait: look up now and then.
+        while not self._finished.wait(LOOK_UP_EVERY_S):
+            pass
+        return self.result.result()
+
+    def start(self, context: Context) -> None:
+        """On the loop."""
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._take(), context=context)
+        self._task.add_done_callback(self._ended)
+        if self._abandoned:
+            self._task.cancel()
+
+    def abandon(self) -> None:
+        """On the loop: nobody waits any more, unless for the clean-up."""
+        self._abandoned = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _take(self) -> None:
+        try:
+            value = await self._awaitable
+        except BaseException as error:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(value)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        if not self.result.done():  # it was cancelled before it began
+            _close(self._awaitable)
+            self.result.set_exception(asyncio.CancelledError())
 
 
 _portal: _Portal | None = None
@@ -119,9 +137,7 @@ def asyncio_run(coro: Awaitable[R]) -> R:
     """
     portal = _open()
     if portal.thread is threading.current_thread():
-        close = getattr(coro, "close", None)
-        if close is not None:
-            close()
+        _close(coro)
         raise LoopError(
             "asyncio_run was called from a coroutine that asyncio_run itself is running: "
             "it would wait for itself. Await the coroutine instead"
@@ -137,13 +153,27 @@ def _open() -> _Portal:
         return _portal
 
 
-def _forget() -> None:
+def _forget(portal: _Portal) -> None:
+    """Who calls from now on, at the interpreter's exit say, gets another."""
+    global _portal
+    with _birth:
+        if _portal is portal:
+            _portal = None
+
+
+def _start_afresh() -> None:
     """A forked child has none of its parent's threads."""
     global _portal, _birth
     _portal, _birth = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_start_afresh)
+
+
+def _close(awaitable: object) -> None:
+    """A coroutine that nobody will await is closed."""
+    if asyncio.iscoroutine(awaitable):
+        awaitable.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

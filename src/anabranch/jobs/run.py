@@ -12,7 +12,6 @@ from anabranch.jobs.course import Course
 from anabranch.jobs.crew import Crew, Sink
 from anabranch.jobs.flight import SingleFlight
 from anabranch.jobs.job import Job
-from anabranch.jobs.limits.adaptive import Adaptive
 from anabranch.jobs.options import Options
 from anabranch.jobs.progress import watcher
 from anabranch.jobs.source import PrioritySource, Source, source_of
@@ -82,6 +81,12 @@ class Run:
         """What ended the run early."""
         return self.crew.failure
 
+    def owns(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a job of this run is what goes on in ``task``."""
+        return task in self.crew.workers or (
+            self._course is not None and self._course.owns(task)
+        )
+
     async def join(self) -> None:
         """Return when everything of the run has ended and is closed.
 
@@ -115,10 +120,8 @@ class Run:
         )
 
     def _workers(self, options: Options) -> int:
-        policy = options.adaptive
-        wanted = policy.max if isinstance(policy, Adaptive) else options.concurrency
         room = None if self._course is None else self._course.room
-        return wanted if room is None else min(wanted, room)
+        return options.most if room is None else min(options.most, room)
 
     def _abort(self, error: BaseException) -> None:
         self.crew.fail(error)

@@ -1,15 +1,22 @@
 """One shared iterator of numbered items that several workers pull from.
 
 A synchronous ``next()`` never awaits, so no two workers can take the same item. An
-asynchronous source is pulled by one worker at a time. Whichever it is, an iterator that
-can be closed is closed when the run ends, since nobody else knows how far it was read.
+asynchronous source is pulled by one worker at a time. A generator, or an asynchronous
+iterator that can be closed, is closed when the run ends: nobody else knows when.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+)
 from itertools import count
+from types import GeneratorType
 from typing import Any, TypeAlias
 
 from anabranch.jobs.limits.queue import AgeingQueue
@@ -31,9 +38,9 @@ class SyncSource:
         )
 
     async def aclose(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
+        iterator: object = self._iterator
+        if isinstance(iterator, GeneratorType):  # a file, say, is its owner's to close
+            iterator.close()
 
 
 class AsyncSource:

@@ -42,7 +42,8 @@ class _Window:
         self._bell = asyncio.Event()
         self.is_over = False
 
-    def room(self) -> Awaitable[None] | None:
+    def room(self) -> asyncio.Future[None] | None:
+        """Take room for one result; what to await if there is none yet."""
         if self._room > 0:
             self._room -= 1
             return None
@@ -76,9 +77,10 @@ class _Window:
             self._ready.append(result[0])
             self._bell.set()
         else:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Room that was taken is free again."""
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
@@ -90,7 +92,7 @@ class _Window:
         """A result, in a tuple since it may be ``None``; or ``None`` if none is ready."""
         if not self._ready:
             return None
-        self._leave()
+        self.leave()
         return (self._ready.popleft(),)
 
     async def wait_ready(self) -> None:
@@ -169,7 +171,7 @@ class Stream(Generic[R]):
             LoopError: Called from one of the stream's own jobs, which would wait for
                 itself.
         """
-        if self._run is not None and asyncio.current_task() in self._run.crew.workers:
+        if self._run is not None and self._run.owns(asyncio.current_task()):
             raise LoopError(
                 "a stream cannot be closed by one of its own jobs: it would wait for "
                 "itself. Raise an exception from the job instead"
@@ -333,10 +335,10 @@ def streamed(
         check_count("buffer", buffer, least=0)
     if ordered and options.priority is not None:
         raise UsageError("a stream is ordered, or goes by priority=, but not both")
-    ahead = look_ahead(options.concurrency) if buffer is None else buffer
+    ahead = look_ahead(options.most) if buffer is None else buffer
 
     def begin() -> tuple[Run, _Window]:
-        window = _Window(options.concurrency + ahead, ordered=ordered)
+        window = _Window(options.most + ahead, ordered=ordered)
         return start(fn, items, window, options), window
 
     return Stream(begin)

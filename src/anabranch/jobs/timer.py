@@ -30,15 +30,15 @@ class JobTimer:
             self._handle = self._loop.call_at(self._deadline, self._ring)
 
     def stop(self) -> bool:
-        """The job has ended; whether this timer was why it was cancelled.
+        """The job has ended; whether this timer has cancelled it.
 
-        The cancellation is taken back, so one that comes from elsewhere still counts:
-        then the answer is no.
+        The cancellation is taken back, so that only those from elsewhere still count.
         """
         task, self._task = self._task, None
         if not self._has_rung or task is None:
             return False
-        return task.uncancel() == 0
+        task.uncancel()
+        return True
 
     def close(self) -> None:
         """Leave no timer behind."""

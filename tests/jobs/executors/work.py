@@ -95,7 +95,7 @@ def is_dead(pid: int) -> bool:
     """Gone, or for init to reap: an orphan may wait for that, on some machines for ever."""
     try:
         return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return is_gone(pid)
 
 
