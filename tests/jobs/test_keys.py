@@ -6,12 +6,14 @@ import functools
 import os
 import subprocess
 import sys
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import numpy as np
@@ -38,6 +40,58 @@ class Model(BaseModel):
 class Point:
     x: int
     y: int
+
+
+class UserId(int):
+    pass
+
+
+class OrderId(int):
+    pass
+
+
+class Pair(NamedTuple):
+    x: int
+    y: int
+
+
+class Couple(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclass
+class Labelled(dict[str, int]):
+    label: int = 0
+
+
+class Titled(str):  # noqa: SLOT000  # that it has a dictionary is the point
+    def __new__(cls, text: str, heading: str) -> Self:
+        titled = super().__new__(cls, text)
+        titled.heading = heading
+        return titled
+
+    heading: str
+
+
+class Weekday(IntEnum):
+    MONDAY = 1
+
+
+@dataclass
+class Client:
+    model: str
+
+    def ask(self, item: int) -> str:
+        return f"{self.model} on {item}"
+
+    @classmethod
+    def make(cls, item: int) -> str:
+        return cls.__name__
+
+
+class Other(Client):
+    pass
 
 
 plain: Any = st.recursive(
@@ -73,7 +127,10 @@ def test_values_that_print_alike_or_compare_equal_are_told_apart() -> None:
         Colour.RED, Colour.GREEN, Point(1, 2), Point(2, 1), Model(name="a", sizes=[1]),
         Path("a"), "a", date(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1),
         ["ab", "c"], ["a", "bc"], np.float32(1), np.array([1]), np.array([[1]]),
-        np.array([1.0]), 1j, range(3), range(0, 3, 2),
+        np.array([1.0]), 1j, range(3), range(0, 3, 2), frozenset({1}), bytearray(b"1"),
+        UserId(1), OrderId(1), Pair(1, 2), Couple(1, 2), (1, 2), Labelled(1), Labelled(2),
+        OrderedDict({1: 1}), Counter({1: 1}), np.float64(1), Titled("1", "a"),
+        Titled("1", "b"), Weekday.MONDAY,
     ]  # fmt: skip
     assert len({content_key(value) for value in different}) == len(different)
 
@@ -121,12 +178,58 @@ def test_functions_are_told_apart_by_name_and_bound_arguments() -> None:
     )
 
 
+def test_methods_are_told_apart_by_their_object_and_nested_functions_by_plain_values() -> (
+    None
+):
+    calls = 0
+    seen: list[int] = []
+
+    def make(model: str) -> Callable[[int], str]:
+        def ask(item: int) -> str:
+            nonlocal calls
+            calls += 1
+            seen.append(item)
+            return f"{model} on {item}"
+
+        return ask
+
+    different = (
+        make("a"), make("b"), Client("a").ask, Client("b").ask, Other("a").ask,
+        Client.ask, Client.make, Other.make,
+    )  # fmt: skip
+    assert len({function_name(fn) for fn in different}) == len(different)
+    assert function_name(Client("a").ask) == function_name(Client("a").ask)
+    before = function_name(make("a"))
+    make("a")(1)
+    assert function_name(make("a")) == before
+
+
+def test_a_wrapped_function_has_the_name_and_values_of_what_it_wraps() -> None:
+    def logged(fn: Callable[[int], int]) -> Callable[[int], int]:
+        @functools.wraps(fn)
+        def wrapper(item: int) -> int:
+            return fn(item)
+
+        return wrapper
+
+    def one(item: int) -> int:
+        return item
+
+    assert function_name(logged(one)) == function_name(one)
+
+
 def test_what_has_no_name_of_its_own_is_refused_unless_a_key_is_given() -> None:
-    class Callable:
+    class Called:
         def __call__(self, item: int) -> int:
             return item
 
-    for fn in (lambda item: item, Callable(), functools.partial(lambda item: item)):
+        def method(self, item: int) -> int:
+            return item
+
+    nameless: list[Any] = [
+        lambda item: item, Called(), Called().method, functools.partial(lambda item: item)
+    ]  # fmt: skip
+    for fn in nameless:
         with pytest.raises(UsageError, match="pass key="):
             key_of(fn, None)
         assert key_of(fn, str)(1) == content_key("1")

@@ -8,40 +8,88 @@ bytes depend on which strings happen to be the same object.
 from __future__ import annotations
 
 import functools
+import inspect
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from dis import get_instructions
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, Final
 from uuid import UUID
 
 from anabranch.errors import UsageError
 
 DIGEST_BYTES = 16
+REMEDY = (
+    "by which its results could be found again: pass key=, a function from an item to a "
+    "string, or use a named function"
+)
 
 
 def function_name(fn: object) -> str:
-    """The qualified name of a function, by which its results are found again.
+    """What the results of a function are found again by: its qualified name.
+
+    With it goes what is bound to it: the arguments of a partial, the object of a method,
+    and what plain values a nested function has from around it. Whatever else it reaches,
+    clients and collections say, does not count.
 
     Raises:
         UsageError: It has none of its own: two lambdas share one, and an object that is
-            called may do anything.
+            called, or whose method is, may do anything.
     """
     if isinstance(fn, functools.partial):
         bound = content_key((fn.args, fn.keywords)).hex()
         return f"{function_name(fn.func)}({bound})"
+    fn = inspect.unwrap(fn) if callable(fn) else fn
     name = getattr(fn, "__qualname__", None)
     if not isinstance(name, str) or isinstance(fn, type) or "<lambda>" in name:
+        raise UsageError(f"{fn!r} has no name {REMEDY}")
+    full_name = f"{getattr(fn, '__module__', '')}.{name}"
+    if isinstance(fn, MethodType):
+        return f"{full_name} of {_owner(fn.__self__, full_name)}"
+    if isinstance(fn, FunctionType) and (around := _plain_around(fn)):
+        return f"{full_name}({content_key(around).hex()})"
+    return full_name
+
+
+def _owner(owner: object, method: str) -> str:
+    if isinstance(owner, type):
+        return f"{owner.__module__}.{owner.__qualname__}"
+    try:
+        return content_key(owner).hex()
+    except UsageError:
         raise UsageError(
-            f"{fn!r} has no name by which its results could be found again: pass key=, a "
-            "function from an item to a string, or use a named function"
-        )
-    return f"{getattr(fn, '__module__', '')}.{name}"
+            f"{method} is a method of an object without a content {REMEDY}"
+        ) from None
+
+
+def _plain_around(fn: FunctionType) -> dict[str, object]:
+    """The plain values of the names that a nested function has from around it.
+
+    Not of those that it assigns itself: they count something.
+    """
+    assigned = {
+        step.argval for step in get_instructions(fn) if step.opname == "STORE_DEREF"
+    }
+    found: dict[str, object] = {}
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it has no value yet
+            if name not in assigned and _is_plain(cell.cell_contents):
+                found[name] = cell.cell_contents
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes | Enum)
 
 
 def content_key(value: object) -> bytes:
@@ -67,6 +115,11 @@ def key_of(fn: object, key: Callable[[Any], object] | None) -> Callable[[Any], b
     return keyed
 
 
+_BASES: Final[tuple[Any, ...]] = (
+    str, int, float, bytes, bytearray, list, tuple, set, frozenset,
+)  # fmt: skip
+
+
 def _form(value: object) -> bytearray:
     out = bytearray()
     try:
@@ -80,35 +133,36 @@ def _form(value: object) -> bytearray:
 
 def _write(out: bytearray, value: object) -> None:
     """Append the canonical form. No form is the beginning of another."""
-    held: Any = value  # what a pattern says of the whole, it does not say of the parts
-    match value:
-        case Enum():
-            _write_named(out, b"e", value, value.name)
-        case str():
-            _write_sized(out, b"s", value.encode("utf-8", "surrogatepass"))
-        case None | True | False:
-            out += {None: b"0;", False: b"1;", True: b"2;"}[held]
-        case int():
-            out += b"i%d;" % value
-        case float():
-            out += b"f" + struct.pack(">d", value)
-        case bytes() | bytearray():
-            _write_sized(out, b"b", bytes(value))
-        case list() | tuple():
-            out += b"%c%d:" % (b"l" if isinstance(value, list) else b"t", len(held))
-            for element in held:
-                _write(out, element)
-        case set() | frozenset():
-            _write_sized(out, b"S", b"".join(sorted(map(content_key, held))))
-        case Mapping():
-            entries = sorted((content_key(k), content_key(v)) for k, v in held.items())
-            _write_sized(out, b"m", b"".join(k + v for k, v in entries))
-        case _:
-            _write_object(out, value)
+    held: Any = value
+    kind = type(held)
+    if kind is str:
+        _write_sized(out, b"s", held.encode("utf-8", "surrogatepass"))
+    elif held is None or kind is bool:
+        out += {None: b"0;", False: b"1;", True: b"2;"}[held]
+    elif kind is int:
+        out += b"i%d;" % held
+    elif kind is float:
+        out += b"f" + struct.pack(">d", held)
+    elif kind is bytes:
+        _write_sized(out, b"b", held)
+    elif kind is list or kind is tuple:
+        out += b"%c%d:" % (b"l" if kind is list else b"t", len(held))
+        for element in held:
+            _write(out, element)
+    elif kind is set or kind is frozenset:
+        tag = b"S" if kind is set else b"F"
+        _write_sized(out, tag, b"".join(sorted(map(content_key, held))))
+    elif kind is dict:
+        entries = sorted((content_key(k), content_key(v)) for k, v in held.items())
+        _write_sized(out, b"m", b"".join(k + v for k, v in entries))
+    else:
+        _write_object(out, held)
 
 
 def _write_object(out: bytearray, value: Any) -> None:
     match value:
+        case Enum():
+            _write_named(out, b"e", value, value.name)
         case datetime() | date() | time():
             _write_named(out, b"d", value, value.isoformat())
         case (
@@ -117,17 +171,30 @@ def _write_object(out: bytearray, value: Any) -> None:
             _write_named(out, b"v", value, repr(value))
         case _ if is_dataclass(value) and not isinstance(value, type):
             held = {field.name: getattr(value, field.name) for field in fields(value)}
-            _write_named(out, b"o", value, held)
+            _write_named(out, b"o", value, (held, _base(value)))
         case _ if _is_model(value):
             _write_named(out, b"o", value, dict(value))
         case _ if _is_array(value):
             form = (str(value.dtype), getattr(value, "shape", ()), value.tobytes())
             _write_named(out, b"a", value, form)
+        case _ if (base := _base(value)) is not None:
+            _write_named(out, b"x", value, (base, getattr(value, "__dict__", None)))
         case _:
             raise UsageError(
                 f"an item of type {type(value).__name__} has no content key: pass key=, a "
                 "function from an item to a string"
             )
+
+
+def _base(value: Any) -> Any:
+    """As a plain value, if it is of a subclass of a built-in type or a mapping."""
+    for kind in _BASES:
+        if isinstance(value, kind):
+            return bytes(value) if kind is bytearray else kind(value)
+    if not isinstance(value, Mapping):
+        return None
+    held: Any = value
+    return dict(held)
 
 
 def _is_model(value: Any) -> bool:
