@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
 
 from anabranch.errors import CircuitOpen, RunTimeout, UsageError
@@ -572,7 +573,13 @@ def test_what_is_waited_for_at_a_limit_is_observed() -> None:
         ({"timeout": 0}, "timeout must be a finite number above 0"),
         ({"total_timeout": -1}, "total_timeout must be"),
         ({"retry": "3"}, "retry must be of type Retry"),
-        ({"retry": 0}, "attempts must be an integer of at least 1"),
+        ({"retry": 0}, "retry must be an integer of at least 1"),
+        ({"breaker": 3}, "breaker must be of type Breaker"),
+        ({"observer": Observer}, "observer must be an Observer"),
+        ({"journal": ":memory:"}, "journal must be the path of a file"),
+        ({"journal": ""}, "journal must be the path of a file"),
+        ({"journal": 3}, "journal must be the path of a file"),
+        ({"rate": RateLimit(tokens=5), "cost": "x"}, "cost must be a finite number"),
         ({"rate": 5}, "rate must be of type Limiter"),
         ({"adaptive": 5}, "adaptive must be of type Adaptive, not 5"),
         ({"hedge": "yes"}, "hedge must be of type Hedge"),
@@ -593,6 +600,73 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_starts(
     with pytest.raises(ValueError, match=said):
         run_virtual(amap(job, [1.0], **options))
     assert not started
+
+
+@pytest.mark.parametrize("name", ["workers", "max_concurrency", "num_workers", "limit"])
+def test_an_option_of_another_library_is_named_as_here(name: str) -> None:
+    options: Any = {name: 3}
+    with pytest.raises(TypeError, match=rf"no option {name}=: did you mean concurrency=\?"):
+        run_virtual(amap(wait, [1], **options))
+
+
+def test_a_misspelt_option_is_corrected_and_an_unknown_one_is_named() -> None:
+    options: Any = {"timout": 3}
+    with pytest.raises(TypeError, match=r"no option timout=: did you mean timeout=\?"):
+        astream(wait, [1], **options)
+    options = {"colour": 3}
+    with pytest.raises(TypeError, match=r"no option colour=$"):
+        astream(wait, [1], **options)
+
+
+@pytest.mark.parametrize("value", [None, "3", float("nan")])
+def test_what_a_function_gives_in_place_of_a_number_is_told_by_its_option(
+    value: Any,
+) -> None:
+    [outcome] = run_virtual(
+        amap(wait, [1], rate=RateLimit(tokens=5), cost=lambda _: value, errors="return")
+    )
+    assert "cost must be a finite number, or give one" in str(outcome.error)
+    with pytest.raises(UsageError, match="priority must be a finite number, or give one"):
+        run_virtual(amap(wait, [1], priority=lambda _: value))
+
+
+def test_a_key_that_is_asynchronous_is_refused() -> None:
+    async def key(item: float) -> str:
+        return str(item)
+
+    with pytest.raises(UsageError, match="key= must be a synchronous function"):
+        run_virtual(amap(wait, [1], key=key))
+
+
+def test_a_function_that_was_called_already_is_refused() -> None:
+    fn: Any = wait(1)
+    with pytest.raises(TypeError, match="not coroutine: pass the function itself"):
+        run_virtual(amap(fn, [1]))
+
+
+def test_a_limit_of_numpys_is_a_number_as_well() -> None:
+    limit: Any = np.int64(2)
+    assert run_virtual(amap(wait, [1, 2], concurrency=limit)) == [1, 2]
+
+
+def test_one_who_is_asked_to_wait_for_ever_fails_alone() -> None:
+    asked = 0
+
+    async def job(item: int) -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise Throttle(retry_after="1000000000")
+        return item
+
+    async def main() -> None:
+        outcomes = await amap(
+            job, range(20), adaptive=True, concurrency=4, retry=3, errors="return"
+        )
+        assert [outcome.ok for outcome in outcomes] == [False] + 19 * [True]
+        assert clock() < 10
+
+    run_virtual(main())
 
 
 def test_the_typed_options_are_the_recorded_ones_and_help_shows_them() -> None:

@@ -177,6 +177,11 @@ def test_a_submitted_job_that_is_cancelled_is_so_and_one_that_times_out_is_retri
     run_virtual(main())
 
 
+def test_another_thread_is_told_how_to_hand_a_job_over() -> None:
+    with pytest.raises(LoopError, match="run_coroutine_threadsafe"):
+        Pool().submit(Load())
+
+
 def test_what_a_pool_is_doing_can_be_seen() -> None:
     async def sometimes(item: int) -> int:
         await asyncio.sleep(1)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 from anabranch.clock import RealClock
 from anabranch.errors import CircuitOpen
+from anabranch.jobs.check import number_of
 from anabranch.jobs.job import Job, Step
 from anabranch.jobs.limits import adaptive
 from anabranch.jobs.limits.adaptive import Adaptive, Succeeded, Throttled, TimedOut
@@ -21,7 +23,13 @@ from anabranch.jobs.limits.latency import Latencies
 from anabranch.jobs.limits.limiter import Limiter
 from anabranch.jobs.options import Options
 from anabranch.observe import Observer
-from anabranch.retry import is_throttle, is_transient, retry_after_s
+from anabranch.retry import (
+    MOST_RETRY_AFTER_S,
+    Retry,
+    is_throttle,
+    is_transient,
+    retry_after_s,
+)
 
 CLOCK: Final = RealClock()
 # For so long after the last throttle nothing is hedged.
@@ -42,7 +50,11 @@ class Admission:
         self.running = 0
         self._time: Callable[[], float] = _no_loop_yet
         self._limiter = options.rate if isinstance(options.rate, Limiter) else None
-        self._breaker = options.breaker
+        self._breaker = options.breaker if isinstance(options.breaker, Breaker) else None
+        retry = options.retry
+        self._most_s = (
+            retry.max_retry_after if isinstance(retry, Retry) else MOST_RETRY_AFTER_S
+        )
         self._policy = options.adaptive if isinstance(options.adaptive, Adaptive) else None
         if self._policy is not None:
             self._state = adaptive.initial(self._policy)
@@ -79,9 +91,11 @@ class Admission:
         if self._measures:
             step = self._measured(step)
         if self._limiter is not None:
-            step = _rated(step, self._limiter, _number_of(options.cost), observer)
+            cost = number_of("cost", options.cost)
+            step = _rated(step, self._limiter, cost, observer)
         if self.gate is not None:
-            step = self._gated(step, self.gate, _number_of(options.priority), observer)
+            priority = number_of("priority", options.priority)
+            step = self._gated(step, self.gate, priority, observer)
         if self._breaker is not None:
             step = self._guarded(step, self._breaker)
         return step
@@ -161,6 +175,8 @@ class Admission:
         if is_throttle(error):
             self._throttled_at = now
             asked_s = retry_after_s(error, CLOCK.now())
+            if asked_s is not None and asked_s > self._most_s:
+                asked_s = None  # nobody waits for so long
             self._tell(Throttled(now, started_at, asked_s))
         elif isinstance(error, TimeoutError):
             self._tell(TimedOut(now, started_at))
@@ -199,27 +215,31 @@ def _rated(
     return step
 
 
-def _number_of(value: Callable[[Any], float] | float | None) -> Callable[[Any], float]:
-    if callable(value):
-        return value
-    number = 0.0 if value is None else float(value)
-    return lambda _: number
-
-
 def tokens_used(value: object) -> float | None:
     """The tokens that a response says it took: ``usage.total_tokens``, by key or name.
 
     Where a total is not given, the sum of the input's and the output's.
     """
     usage = _part(value, "usage")
-    if isinstance(total := _part(usage, "total_tokens"), int | float):
-        return float(total)
-    parts = [_part(usage, name) for name in ("input_tokens", "output_tokens")]
-    known = [float(part) for part in parts if isinstance(part, int | float)]
+    total = _number_in(usage, "total_tokens")
+    if total is not None:
+        return total
+    parts = [_number_in(usage, name) for name in ("input_tokens", "output_tokens")]
+    known = [part for part in parts if part is not None]
     return sum(known) if known else None
 
 
+def _number_in(whole: object, name: str) -> float | None:
+    part = _part(whole, name)
+    if isinstance(part, bool) or not isinstance(part, int | float):
+        return None
+    return float(part) if 0 <= part < float("inf") else None
+
+
 def _part(whole: object, name: str) -> object:
-    if isinstance(whole, Mapping):
-        return cast("Mapping[str, Any]", whole).get(name)
-    return getattr(whole, name, None)
+    """Whatever the caller's function gave: it may well object to be asked."""
+    with suppress(Exception):
+        if isinstance(whole, Mapping):
+            return cast("Mapping[str, Any]", whole).get(name)
+        return getattr(whole, name, None)
+    return None

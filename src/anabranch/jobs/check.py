@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
+from inspect import iscoroutine
+from math import isfinite
+from operator import index
+from typing import Any, SupportsIndex, cast
 
 from anabranch.errors import UsageError
 
@@ -13,7 +17,8 @@ def check_count(name: str, value: object, *, least: int = 1) -> None:
     Raises:
         UsageError: A :class:`ValueError` that names the argument and the value.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    is_whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not is_whole or index(cast("SupportsIndex", value)) < least:
         raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
 
 
@@ -33,6 +38,46 @@ def check_items(value: object) -> None:
         raise TypeError(
             f"items must be an iterable or async iterable, not {type(value).__name__}"
         )
+
+
+def check_call(fn: object, items: object) -> None:
+    """Refuse what cannot be called, most likely since it was called already, and items.
+
+    Raises:
+        TypeError: As from any other function over items.
+    """
+    if not callable(fn):
+        if iscoroutine(fn):
+            fn.close()
+        raise TypeError(
+            f"fn must be a function that is given an item, not {type(fn).__name__}: pass "
+            "the function itself and not what it returns"
+        )
+    check_items(items)
+
+
+def number_of(
+    name: str, value: Callable[[Any], float] | float | None
+) -> Callable[[Any], float]:
+    """The function of an item that an option stands for, which gives finite numbers."""
+    if not callable(value):
+        given = checked_number(name, 0.0 if value is None else value)
+        return lambda _: given
+    return lambda item: checked_number(name, value(item))
+
+
+def checked_number(name: str, value: object) -> float:
+    """``value``, if it is a finite number.
+
+    Raises:
+        UsageError: It names the option and the value.
+    """
+    try:
+        if not isinstance(value, str) and isfinite(cast("float", value)):
+            return float(cast("float", value))
+    except TypeError:
+        pass
+    raise UsageError(f"{name} must be a finite number, or give one, not {value!r}")
 
 
 def check_positive(name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
@@ -21,7 +21,7 @@ from fractions import Fraction
 from hashlib import blake2b
 from pathlib import PurePath
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from anabranch.errors import UsageError
@@ -88,7 +88,7 @@ def _plain_around(fn: FunctionType) -> dict[str, object]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | frozenset):
-        return all(map(_is_plain, value))
+        return all(map(_is_plain, cast("Iterable[object]", value)))
     return value is None or isinstance(value, bool | int | float | str | bytes | Enum)
 
 
@@ -104,7 +104,7 @@ def content_key(value: object) -> bytes:
 def key_of(fn: object, key: Callable[[Any], object] | None) -> Callable[[Any], bytes]:
     """What gives the key of an item: the caller's ``key``, or content and function."""
     if key is not None:
-        return lambda item: content_key(key(item))
+        return lambda item: content_key(_asked(key, item))
     named = blake2b(function_name(fn).encode() + b"\0", digest_size=DIGEST_BYTES)
 
     def keyed(item: Any) -> bytes:
@@ -118,6 +118,14 @@ def key_of(fn: object, key: Callable[[Any], object] | None) -> Callable[[Any], b
 _BASES: Final[tuple[Any, ...]] = (
     str, int, float, bytes, bytearray, list, tuple, set, frozenset,
 )  # fmt: skip
+
+
+def _asked(key: Callable[[Any], object], item: object) -> object:
+    found = key(item)
+    if inspect.iscoroutine(found):
+        found.close()
+        raise UsageError("key= must be a synchronous function, not an async one")
+    return found
 
 
 def _form(value: object) -> bytearray:
@@ -134,7 +142,7 @@ def _form(value: object) -> bytearray:
 def _write(out: bytearray, value: object) -> None:
     """Append the canonical form. No form is the beginning of another."""
     held: Any = value
-    kind = type(held)
+    kind = type(value)
     if kind is str:
         _write_sized(out, b"s", held.encode("utf-8", "surrogatepass"))
     elif held is None or kind is bool:
@@ -193,8 +201,7 @@ def _base(value: Any) -> Any:
             return bytes(value) if kind is bytearray else kind(value)
     if not isinstance(value, Mapping):
         return None
-    held: Any = value
-    return dict(held)
+    return dict(cast("Mapping[object, object]", value))
 
 
 def _is_model(value: Any) -> bool:

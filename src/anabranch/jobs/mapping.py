@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
 from anabranch.errors import RunTimeout
-from anabranch.jobs.check import check_items
+from anabranch.jobs.check import check_call
 from anabranch.jobs.crew import ABSENT
 from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
@@ -141,8 +141,8 @@ async def amap(
     Raises:
         ValueError: An option cannot be meant; nothing has been started.
     """
-    settings = Options(errors=errors, **options)
-    check_items(items)
+    settings = Options.of(errors, options)
+    check_call(fn, items)
     return await collect(fn, items, settings)
 
 
@@ -223,8 +223,8 @@ def map(  # noqa: A001
         errors: What a failure does: see :class:`Options`.
         **options: See :class:`Options`.
     """
-    settings = Options(errors=errors, **options)
-    check_items(items)
+    settings = Options.of(errors, options)
+    check_call(fn, items)
     results = results_of(settings)
     with interrupt_carries(results):
         return asyncio_run(collect(fn, items, settings, into=results))

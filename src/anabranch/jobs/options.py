@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from difflib import get_close_matches
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 from anabranch.errors import UsageError
 from anabranch.jobs.check import check_count, check_positive
@@ -22,6 +24,11 @@ from anabranch.retry import Retry
 if TYPE_CHECKING:
     from anabranch.jobs.executors import Executor
     from anabranch.jobs.status import Status
+
+# What others call the number of jobs at once.
+LIMITS = re.compile(
+    r"((max|num|n)_?)?(workers|concurrency|concurrent\w*|jobs|parallel\w*)|limit"
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +47,7 @@ class JobOptions(TypedDict, total=False):
     cost: Callable[[Any], float] | float | None
     adaptive: Adaptive | bool | None
     hedge: Hedge | bool | None
-    breaker: Breaker | None
+    breaker: Breaker | bool | None
     key: Callable[[Any], object] | None
     journal: str | PathLike[str] | None
     progress: Show
@@ -75,7 +82,8 @@ class Options:
             the result, where it has one.
         adaptive: Find out how many at once: an :class:`Adaptive`, or ``True``.
         hedge: Start a slow job a second time: a :class:`Hedge`, or ``True``.
-        breaker: Stop asking a service that fails: a :class:`Breaker`, shared or not.
+        breaker: Stop asking a service that fails: a :class:`Breaker`, shared or not, or
+            ``True``.
         key: What tells items apart: items of equal keys in flight are run once, and
             ``journal`` finds results by it. By default the journal's key is the item's
             content and the function's qualified name.
@@ -105,7 +113,7 @@ class Options:
     cost: Callable[[Any], float] | float | None = None
     adaptive: Adaptive | bool | None = None
     hedge: Hedge | bool | None = None
-    breaker: Breaker | None = None
+    breaker: Breaker | bool | None = None
     key: Callable[[Any], object] | None = None
     journal: str | PathLike[str] | None = None
     progress: Show = False
@@ -131,12 +139,36 @@ class Options:
                 check_positive(name, value)
         if self.total is not None:
             check_count("total", self.total, least=0)
+        if isinstance(self.retry, int):
+            check_count("retry", self.retry)
+        self._settle("breaker", Breaker, lambda on: Breaker() if on else None)
         self._settle("retry", Retry, lambda n: Retry(n) if n is not None else None)
         self._settle("rate", Limiter, lambda r: Limiter(r) if r is not None else None)
         self._settle("adaptive", Adaptive, lambda on: Adaptive() if on else None)
         self._settle("hedge", Hedge, lambda on: Hedge() if on else None)
+        if self.observer is not None:
+            _check_observer(self.observer)
+        if self.journal is not None:
+            _check_path(self.journal)
         if self.cost is not None and self.rate is None:
             raise UsageError("cost= is what an item takes of rate=, which is missing")
+
+    @classmethod
+    def of(cls, errors: Errors, options: JobOptions) -> Self:
+        """The record of what a call was given.
+
+        Raises:
+            TypeError: There is no option of such a name.
+            UsageError: An option cannot be meant.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                meant = "concurrency" if LIMITS.fullmatch(name) else "".join(close)
+                hint = f": did you mean {meant}=?" if meant else ""
+                raise TypeError(f"there is no option {name}={hint}")
+        return cls(errors=errors, **options)
 
     def _settle(self, name: str, kind: type, make: Callable[[Any], object]) -> None:
         """Replace the short form of an option by the object that it stands for."""
@@ -167,6 +199,21 @@ _OF_A_JOB = {
     for field in fields(Options)
     if field.name not in ("concurrency", "errors", "stall_after", "total", "total_timeout")
 }
+
+
+def _check_observer(observer: object) -> None:
+    if not isinstance(observer, Observer):
+        raise UsageError(
+            f"observer must be an Observer, an object of your subclass of it, not "
+            f"{observer!r}"
+        )
+
+
+def _check_path(journal: Any) -> None:
+    if not isinstance(journal, str | PathLike) or fspath(journal) in ("", ":memory:"):
+        raise UsageError(
+            f"journal must be the path of a file, not {journal!r}, which keeps nothing"
+        )
 
 
 def takes_options(fn: F) -> F:

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from anabranch.errors import LoopError, UsageError
 from anabranch.jobs.admission import Admission
-from anabranch.jobs.check import check_count, check_items
+from anabranch.jobs.check import check_call, check_count
 from anabranch.jobs.course import Course
 from anabranch.jobs.executors import Executor, executor_of
 from anabranch.jobs.flight import SingleFlight, end
@@ -195,7 +195,7 @@ class Pool:
             **options: Instead of the pool's defaults; its limits stay.
         """
         settings = self._settings(errors, options)
-        check_items(items)
+        check_call(fn, items)
         return await collect(fn, items, settings, start=self._start)
 
     @overload
@@ -263,7 +263,7 @@ class Pool:
             **options: Instead of the pool's defaults; its limits stay.
         """
         settings = self._settings(errors, options)
-        check_items(items)
+        check_call(fn, items)
         return streamed(
             fn, items, settings, ordered=ordered, buffer=buffer, start=self._start
         )
@@ -349,7 +349,7 @@ class Pool:
                 raise UsageError(f"{name}= belongs to the pool: pass it to Pool()")
         merged: JobOptions = {**self._defaults, "executor": self._executor(), **options}
         merged["observer"] = self._observer(options.get("observer"))
-        return Options(errors=errors, **merged)
+        return Options.of(errors, merged)
 
     def _observer(self, other: Observer | None = None) -> Observer:
         others = [o for o in (self._options.observer, other) if o is not None]
@@ -405,7 +405,13 @@ class Pool:
         return run
 
     def _enter(self) -> None:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise LoopError(
+                "a pool is used inside a running event loop: from another thread, hand "
+                "the call over with asyncio.run_coroutine_threadsafe"
+            ) from None
         if self._loop is None:
             self._loop = loop
         if self._loop is not loop:

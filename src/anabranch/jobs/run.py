@@ -8,6 +8,7 @@ from typing import Any
 
 from anabranch.errors import RunTimeout
 from anabranch.jobs.admission import Admission
+from anabranch.jobs.check import number_of
 from anabranch.jobs.course import Course
 from anabranch.jobs.crew import Crew, Sink
 from anabranch.jobs.flight import SingleFlight
@@ -116,7 +117,9 @@ class Run:
         if self._options.priority is None:
             return source
         return PrioritySource(
-            source, self._options.priority, look_ahead(self._options.concurrency)
+            source,
+            number_of("priority", self._options.priority),
+            look_ahead(self._options.concurrency),
         )
 
     def _workers(self, options: Options) -> int:

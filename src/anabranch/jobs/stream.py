@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from anabranch.errors import LoopError, UsageError
-from anabranch.jobs.check import check_count, check_items
+from anabranch.jobs.check import check_call, check_count
 from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.portal import asyncio_run
@@ -316,8 +316,8 @@ def astream(
     Raises:
         ValueError: An option cannot be meant; nothing has been started.
     """
-    settings = Options(errors=errors, **options)
-    check_items(items)
+    settings = Options.of(errors, options)
+    check_call(fn, items)
     return streamed(fn, items, settings, ordered=ordered, buffer=buffer)
 
 
@@ -408,6 +408,6 @@ def stream(
         errors: What a failure does: see :class:`Options`.
         **options: See :class:`Options`.
     """
-    settings = Options(errors=errors, **options)
-    check_items(items)
+    settings = Options.of(errors, options)
+    check_call(fn, items)
     return SyncStream(streamed(fn, items, settings, ordered=ordered, buffer=buffer))

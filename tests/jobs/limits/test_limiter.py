@@ -133,3 +133,44 @@ def test_a_cost_without_a_rate_is_refused() -> None:
 
     with pytest.raises(UsageError, match="rate=, which is missing"):
         run_virtual(amap(job, [1], cost=3))
+
+
+@pytest.mark.parametrize("used", [float("nan"), float("inf"), -5, True, "many"])
+def test_a_use_that_cannot_be_meant_corrects_nothing(used: object) -> None:
+    async def ask(item: int) -> dict[str, object]:
+        return {"usage": {"total_tokens": used}}
+
+    async def main() -> float:
+        await amap(ask, range(6), rate=RateLimit(tokens=10, per=10), cost=5)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 20
+
+
+def test_a_result_that_does_not_bear_to_be_asked_is_a_good_result() -> None:
+    class Shy:
+        @property
+        def usage(self) -> object:
+            raise RuntimeError("no")
+
+    async def ask(item: int) -> Shy:
+        return Shy()
+
+    assert len(run_virtual(amap(ask, range(3), rate=RateLimit(tokens=10)))) == 3
+
+
+def test_one_who_waits_on_a_loop_that_stands_still_holds_up_nobody_else() -> None:
+    limiter = Limiter(RateLimit(requests=1, per=0.1))
+    stopped = asyncio.new_event_loop()
+
+    async def leave_one_waiting() -> asyncio.Task[float]:
+        await limiter.acquire()
+        waiting = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(0)
+        return waiting
+
+    waiting = stopped.run_until_complete(leave_one_waiting())
+    asyncio.run(asyncio.wait_for(limiter.acquire(), 10))
+    assert not waiting.done()
+    stopped.run_until_complete(asyncio.wait_for(waiting, 10))
+    stopped.close()

@@ -61,14 +61,12 @@ class Limiter:
         loop = asyncio.get_running_loop()
         began = loop.time()
         with self._lock:
-            while self._queue and self._queue[0].loop.is_closed():
-                self._queue.popleft()
-            if not self._queue and self._allowance.wait_s(began, tokens) <= INSTANT_S:
+            if self._head() is None and self._allowance.wait_s(began, tokens) <= INSTANT_S:
                 self._allowance.take(began, tokens)
                 return 0.0
             waiter = _Waiter(loop, tokens)
             self._queue.append(waiter)
-            if self._queue[0] is waiter:
+            if self._head() is waiter:
                 self._set_timer(waiter)
         try:
             await waiter.future
@@ -102,11 +100,7 @@ class Limiter:
         with self._lock:
             self._timer = None
             now = loop.time()
-            while self._queue:
-                head = self._queue[0]
-                if head.loop.is_closed():
-                    self._queue.popleft()
-                    continue
+            while (head := self._head()) is not None:
                 if self._allowance.wait_s(now, head.tokens) > INSTANT_S:
                     break
                 self._queue.popleft()
@@ -119,6 +113,17 @@ class Limiter:
                 else:
                     head.loop.call_soon_threadsafe(_wake, head.future)
             self._reset_timer()
+
+    def _head(self) -> _Waiter | None:
+        """Who is next, brought to the front: those of loops that stand still are not."""
+        for _ in range(len(self._queue)):
+            head = self._queue[0]
+            if head.loop.is_running():
+                return head
+            self._queue.popleft()
+            if not head.loop.is_closed():
+                self._queue.append(head)
+        return None
 
     def _reset_timer(self) -> None:
         if self._timer is not None:
