@@ -4,6 +4,7 @@
 
     AnabranchError
     ├── UsageError        wrong use of a command or function (also a ValueError)
+    │   └── ExecutorClosed  an executor was closed while a run used it
     ├── JobCancelled      a job ended itself with CancelledError
     ├── WorkerLost        the worker that had the job died (also a ConnectionError)
     ├── CircuitOpen       a circuit breaker lets nothing through
@@ -32,6 +33,7 @@ __all__ = [
     "AnabranchError",
     "ChatError",
     "CircuitOpen",
+    "ExecutorClosed",
     "JobCancelled",
     "JournalError",
     "LoopError",
@@ -53,6 +55,10 @@ class AnabranchError(Exception):
 
 class UsageError(AnabranchError, ValueError):
     """An argument cannot be meant: the sentence says which value and what would do."""
+
+
+class ExecutorClosed(UsageError):
+    """An executor was closed while a run used it. The jobs that it had may have run."""
 
 
 class JobCancelled(AnabranchError):

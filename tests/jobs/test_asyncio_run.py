@@ -234,3 +234,16 @@ def test_where_it_refuses_no_coroutine_is_left_un_awaited() -> None:
         print(jobs.map(job, [1]))
     """
     assert ran(program) == "['refused']\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-"])
+def test_a_closed_standard_stream_makes_no_trouble_at_the_end(closed: str) -> None:
+    program = "async def job(x): return x\nfrom anabranch import jobs\n"
+    program += "print(jobs.map(job, range(3)))"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, program],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, "[0, 1, 2]\n")

@@ -178,33 +178,16 @@ def test_functions_are_told_apart_by_name_and_bound_arguments() -> None:
     )
 
 
-def test_methods_are_told_apart_by_their_object_and_nested_functions_by_plain_values() -> (
-    None
-):
-    calls = 0
-    seen: list[int] = []
-
-    def make(model: str) -> Callable[[int], str]:
-        def ask(item: int) -> str:
-            nonlocal calls
-            calls += 1
-            seen.append(item)
-            return f"{model} on {item}"
-
-        return ask
-
+def test_methods_are_told_apart_by_their_object() -> None:
     different = (
-        make("a"), make("b"), Client("a").ask, Client("b").ask, Other("a").ask,
-        Client.ask, Client.make, Other.make,
+        Client("a").ask, Client("b").ask, Other("a").ask, Client.ask, Client.make,
+        Other.make,
     )  # fmt: skip
     assert len({function_name(fn) for fn in different}) == len(different)
     assert function_name(Client("a").ask) == function_name(Client("a").ask)
-    before = function_name(make("a"))
-    make("a")(1)
-    assert function_name(make("a")) == before
 
 
-def test_a_wrapped_function_has_the_name_and_values_of_what_it_wraps() -> None:
+def test_a_wrapped_function_has_the_name_of_what_it_wraps() -> None:
     def logged(fn: Callable[[int], int]) -> Callable[[int], int]:
         @functools.wraps(fn)
         def wrapper(item: int) -> int:

@@ -21,6 +21,7 @@ from anabranch.errors import UsageError
 from anabranch.jobs import CallbackProgress, Progress, RichProgress, Status
 from anabranch.jobs.status import Tally
 from anabranch.observe import Observer, Observers
+from anabranch.testing import run_virtual
 
 
 class Watch:
@@ -76,6 +77,32 @@ async def double(number: int) -> int:
 
 
 # -------------------------------------------------------------------------- a function
+
+
+def test_what_has_finished_is_shown_while_a_slow_job_goes_on() -> None:
+    told: list[Status] = []
+
+    async def main() -> None:
+        time = asyncio.get_running_loop().time
+        meter = CallbackProgress(told.append, clock=time)
+        await amap(asyncio.sleep, [0.01] * 5 + [4.0], observer=meter)
+        seen = [(status.done, round(status.elapsed_s)) for status in told]
+        assert (5, 1) in seen
+        assert (5, 3) in seen
+        await asyncio.sleep(60)
+        assert len(told) == len(seen)  # nothing ticks on
+
+    run_virtual(main())
+
+
+def test_a_title_is_one_short_line(watch: Watch) -> None:
+    for title in ("two\nlines", "word " * 30):
+        file = Terminal()
+        meter = Progress(title, file=file, clock=watch)
+        meter.begun(3)
+        meter.ended()
+        assert "\n" not in file.getvalue().rstrip()
+        assert "0/3" in file.getvalue()
 
 
 def test_a_function_is_told_ten_times_a_second_at_most(watch: Watch) -> None:

@@ -33,7 +33,7 @@ from typing import Any, Final, Protocol
 
 from anabranch.errors import JobCancelled
 from anabranch.jobs.frames import frames_of
-from anabranch.jobs.notes import note, said
+from anabranch.jobs.notes import note, raisable, said
 from anabranch.jobs.source import AsyncSource, Pair, PrioritySource, Source, SyncSource
 
 # A job that never suspends would keep the loop for itself: one turn for the others
@@ -128,13 +128,7 @@ class Crew:
 
     def fail(self, error: BaseException) -> None:
         """End the run because of ``error``; later ones are noted on the first."""
-        if isinstance(error, StopIteration | StopAsyncIteration):
-            # Passed on as it is, it would end whatever loop the results are taken in.
-            ended = RuntimeError(f"a job or its source raised {type(error).__name__}")
-            ended.__cause__ = error
-            for text in getattr(error, "__notes__", ()):
-                note(ended, text)
-            error = ended
+        error = raisable(error)
         if self.failure is None:
             self.failure = error
         elif error is not self.failure:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import functools
 import inspect
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from dis import get_instructions
 from enum import Enum
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import PurePath
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -36,9 +34,8 @@ REMEDY = (
 def function_name(fn: object) -> str:
     """What the results of a function are found again by: its qualified name.
 
-    With it goes what is bound to it: the arguments of a partial, the object of a method,
-    and what plain values a nested function has from around it. Whatever else it reaches,
-    clients and collections say, does not count.
+    With it goes what is bound to it: the arguments of a partial and the object of a method.
+    What it reaches otherwise, as a nested function does, is not looked at.
 
     Raises:
         UsageError: It has none of its own: two lambdas share one, and an object that is
@@ -54,8 +51,6 @@ def function_name(fn: object) -> str:
     full_name = f"{getattr(fn, '__module__', '')}.{name}"
     if isinstance(fn, MethodType):
         return f"{full_name} of {_owner(fn.__self__, full_name)}"
-    if isinstance(fn, FunctionType) and (around := _plain_around(fn)):
-        return f"{full_name}({content_key(around).hex()})"
     return full_name
 
 
@@ -68,28 +63,6 @@ def _owner(owner: object, method: str) -> str:
         raise UsageError(
             f"{method} is a method of an object without a content {REMEDY}"
         ) from None
-
-
-def _plain_around(fn: FunctionType) -> dict[str, object]:
-    """The plain values of the names that a nested function has from around it.
-
-    Not of those that it assigns itself: they count something.
-    """
-    assigned = {
-        step.argval for step in get_instructions(fn) if step.opname == "STORE_DEREF"
-    }
-    found: dict[str, object] = {}
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
-        with suppress(ValueError):  # it has no value yet
-            if name not in assigned and _is_plain(cell.cell_contents):
-                found[name] = cell.cell_contents
-    return found
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | frozenset):
-        return all(map(_is_plain, cast("Iterable[object]", value)))
-    return value is None or isinstance(value, bool | int | float | str | bytes | Enum)
 
 
 def content_key(value: object) -> bytes:

@@ -19,3 +19,14 @@ def said(error: BaseException) -> str:
     except Exception:
         return f"{name}, which cannot be printed"
     return f"{name}: {text}" if text else name
+
+
+def raisable(error: BaseException) -> BaseException:
+    """``error``, or what stands for one that would end the loop that it is raised in."""
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    stand_in = RuntimeError(f"a job or its source raised {type(error).__name__}")
+    stand_in.__cause__ = error
+    for text in getattr(error, "__notes__", ()):
+        note(stand_in, text)
+    return stand_in

@@ -179,7 +179,11 @@ def _close(awaitable: object) -> None:
 def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
-    except ModuleNotFoundError:
+
+        for fd in range(3):
+            os.fstat(fd)
+    except (ModuleNotFoundError, OSError):
+        # Where a standard stream is closed, a uvloop would end the process when it ends.
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
 

@@ -7,6 +7,7 @@ for nothing at all. So a closed standard error costs a warning and no job.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from asyncio import CancelledError
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("anabranch")
 
+# How old what is shown may be while nothing happens.
+IDLE_S = 0.5
+MOST_TITLE = 40
+
 
 class _Meter(Observer):
     """Counts, and has it drawn ten times a second at most."""
@@ -40,9 +45,10 @@ class _Meter(Observer):
     def __init__(
         self, title: str, total: int | None, unit: str, clock: Callable[[], float] | None
     ) -> None:
-        self._title = title
+        self._title = _on_one_line(title)
         self._total = total
         self._unit = unit
+        self._timer: asyncio.TimerHandle | None = None
         self._clock = clock or monotonic
         self._screen: Screen = Screen()
         self._start(None)
@@ -55,6 +61,7 @@ class _Meter(Observer):
         except Exception as error:
             self._replace(self._plain(), error)
         self._set_redraw()
+        self._watch()
 
     def started(self, label: object) -> None:
         self._tally.started += 1
@@ -86,6 +93,8 @@ class _Meter(Observer):
         self._try(lambda screen: screen.say(message))
 
     def ended(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         status = self._tally.end(self._clock())
         self._try(lambda screen: screen.close(status))
         self._screen = Screen()
@@ -106,6 +115,18 @@ class _Meter(Observer):
     def _set_redraw(self) -> None:
         now = self._clock()
         self._redraw_at = now + self._screen.pause_s(now - self._tally.began)
+
+    def _watch(self) -> None:
+        """Draw also while nothing happens: what came just before, and the time."""
+        with suppress(RuntimeError):  # no loop runs: the work is synchronous
+            loop = asyncio.get_running_loop()
+            wait_s = max(IDLE_S, self._redraw_at - self._clock())
+            self._timer = loop.call_later(wait_s, self._look)
+
+    def _look(self) -> None:
+        if self._clock() >= self._redraw_at:
+            self._draw()
+        self._watch()
 
     def _draw(self) -> None:
         status = self._tally.look(self._clock())
@@ -252,6 +273,11 @@ class CallbackProgress(_Meter):
     def _plain(self) -> Screen:
         # Who has a function for it did not ask for lines on standard error.
         return Screen()
+
+
+def _on_one_line(title: str) -> str:
+    title = " ".join(title.split())
+    return title if len(title) <= MOST_TITLE else title[: MOST_TITLE - 1] + "…"
 
 
 def watcher(

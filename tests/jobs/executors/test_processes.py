@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import gc
+import operator
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anabranch.errors import WorkerLost
+from anabranch import amap, asyncio_run, jobs
+from anabranch.errors import ExecutorClosed, LoopError, WorkerLost
 from anabranch.jobs.executors import Dispatcher, ProcessExecutor
 from tests.jobs.executors.work import (
     OwnWords,
@@ -181,6 +187,219 @@ def test_what_cannot_travel_fails_by_itself_and_says_so() -> None:
     assert "an item, a lock, cannot be sent" in str(item)
 
 
+class Unspeakable(Exception):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class NoException(Exception):
+    def __reduce__(self) -> Any:
+        return str, ("x",)
+
+
+class OnlyThere(Exception):
+    """Can be loaded where it was raised and nowhere else."""
+
+    def __reduce__(self) -> Any:
+        return _only_in, (os.getpid(),)
+
+
+def _only_in(pid: int) -> OnlyThere:
+    if os.getpid() != pid:
+        raise RuntimeError("not here")
+    return OnlyThere()
+
+
+def test_an_exception_that_makes_difficulties_is_told_by_name_and_traceback() -> None:
+    kinds = [Unspeakable, NoException, OnlyThere]
+
+    def fail(number: int) -> None:
+        raise kinds[number]
+
+    class Item:
+        def __getstate__(self) -> object:
+            raise Unspeakable
+
+    *got, unsent = asyncio.run(
+        answers(ProcessExecutor(1), fail, [*range(len(kinds)), Item()])
+    )
+    for kind, error in zip(kinds, got, strict=True):
+        assert type(error) is RuntimeError
+        assert kind.__name__ in str(error)
+        assert "in place of the exception" in str(error)
+        assert "in fail" in error.__notes__[0]
+    assert "an item, a Item, cannot be sent" in str(unsent)
+
+
+def test_a_job_that_raises_stop_iteration_has_its_traceback_too() -> None:
+    def stop(_: object) -> None:
+        raise StopIteration(4)
+
+    [error] = asyncio.run(answers(ProcessExecutor(1), stop, [1]))
+    assert type(error) is RuntimeError
+    assert isinstance(error.__cause__, StopIteration)
+    assert "in stop" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("end", ["return", "raise", "exec"])
+def test_a_process_that_a_job_forks_gives_no_answers(end: str) -> None:
+    def work(number: int) -> int:
+        if number == 3:
+            child = os.fork()
+            if child == 0:
+                if end == "exec":
+                    os.execvp("no-such-program", ["no-such-program"])
+                if end == "raise":
+                    raise ValueError("in the child")
+                return -1
+            os.waitpid(child, 0)
+        return 10 * number
+
+    for chunk in (1, 4):
+        got = asyncio.run(answers(ProcessExecutor(1, chunk=chunk), work, range(8)))
+        assert got == [10 * number for number in range(8)]
+
+
+def test_an_executor_serves_one_loop_after_the_other(tmp_path: Path) -> None:
+    executor = ProcessExecutor(1)
+
+    async def pid() -> int:
+        [found] = await amap(here, [str(tmp_path)], executor=executor)
+        return found
+
+    found = {asyncio.run(pid()), asyncio_run(pid()), asyncio.run(pid())}
+    [once_more] = jobs.map(here, [str(tmp_path)], executor=executor)
+    assert found == {once_more}  # the same worker all the time
+    asyncio.run(executor.aclose())
+    assert is_gone(once_more)
+
+
+def test_a_worker_that_died_between_two_loops_costs_nobody_anything(tmp_path: Path) -> None:
+    executor = ProcessExecutor(1)
+    [pid] = asyncio_run(amap(here, [str(tmp_path)], executor=executor))
+    os.kill(pid, signal.SIGKILL)
+    until_now(lambda: is_gone(pid))
+    assert asyncio.run(amap(double, [1, 2], executor=executor)) == [2, 4]
+    asyncio.run(executor.aclose())
+
+
+def test_an_executor_in_use_is_not_to_be_had_in_another_loop(tmp_path: Path) -> None:
+    executor = ProcessExecutor(1)
+
+    async def main() -> None:
+        run = asyncio.create_task(amap(stay, [str(tmp_path)], executor=executor))
+        await until(lambda: seen(tmp_path))
+        for use in (amap(double, [1], executor=executor), executor.aclose()):
+            with pytest.raises(LoopError, match="in use on another event loop"):
+                await asyncio.to_thread(asyncio_run, use)
+        run.cancel()
+        await asyncio.wait([run])
+        assert await asyncio.to_thread(jobs.map, double, [1], executor=executor) == [2]
+        await executor.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    program = """
+        import asyncio, os, sys
+        from anabranch import jobs
+        from anabranch.jobs import ProcessExecutor
+
+        def pid(_):
+            return os.getpid()
+
+        executor = ProcessExecutor(1)
+        [first] = jobs.map(pid, [1], executor=executor)
+        child = os.fork()
+        if child == 0:
+            [other] = jobs.map(pid, [1], executor=executor)
+            asyncio.run(executor.aclose())
+            os._exit(0 if other != first else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert jobs.map(pid, [1], executor=executor) == [first]
+        asyncio.run(executor.aclose())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_a_script_defines_travels_from_children_of_multiprocessing(
+    tmp_path: Path, method: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys
+            from anabranch import jobs
+
+            class Number:
+                def __init__(self, value):
+                    self.value = value
+
+            def double(number):
+                return Number(2 * number.value)
+
+            def child():
+                results = jobs.map(double, map(Number, range(3)), executor="process")
+                print([type(one) is Number and one.value for one in results])
+
+            if __name__ == "__main__":
+                process = multiprocessing.get_context(sys.argv[1]).Process(target=child)
+                process.start()
+                process.join()
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, script, method], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("[0, 2, 4]\n", "")
+
+
+def test_a_run_whose_executor_is_closed_ends_and_starts_nothing_new() -> None:
+    async def main() -> None:
+        executor = ProcessExecutor(1)
+        run = asyncio.create_task(
+            amap(time.sleep, [0.3] * 6, executor=executor, errors="return", concurrency=3)
+        )
+        await asyncio.sleep(0.5)
+        await executor.aclose()
+        outcomes = await run
+        assert all(isinstance(one.error, ExecutorClosed) for one in outcomes[2:])
+        assert len(outcomes) == 6
+
+    asyncio.run(main())  # that no process is left is seen by the fixture
+
+
+def test_functions_that_are_not_used_any_more_are_let_go() -> None:
+    async def main() -> None:
+        executor = ProcessExecutor(1)
+        alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        first = functools.partial(operator.add, -1)
+        for number in range(30):
+            fn = functools.partial(operator.add, number)
+            alive.add(fn)
+            assert await amap(fn, [1], executor=executor) == [1 + number]
+            assert await amap(first, [1], executor=executor) == [0]
+        del fn
+        gc.collect()
+        assert len(alive) < 10
+        await executor.aclose()
+
+    asyncio.run(main())
+
+
 def test_a_function_that_cannot_travel_says_so() -> None:
     lock = threading.Lock()
     [got] = asyncio.run(answers(ProcessExecutor(1), lambda _: lock.locked(), [1]))
@@ -311,7 +530,7 @@ def test_closing_kills_a_running_job(run: Any, tmp_path: Path) -> None:
         [pid] = await until(lambda: seen(tmp_path))
         await executor.aclose()
         assert is_gone(pid)
-        with pytest.raises(WorkerLost):
+        with pytest.raises(ExecutorClosed, match="close it after the run"):
             await task
 
     run(main())

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from anabranch.errors import UsageError, WorkerLost
+from anabranch import amap, asyncio_run
+from anabranch.errors import ExecutorClosed, UsageError, WorkerLost
 from anabranch.jobs.executors import Dispatcher, executor_of
 from anabranch.jobs.executors.ray import RayExecutor
 from tests.jobs.executors.work import (
@@ -177,6 +178,64 @@ def test_cancelling_kills_a_synchronous_job_with_its_actor(tmp_path: Path) -> No
     asyncio.run(main())
 
 
+class Odd(BaseException):
+    """As the panics of Rust code are."""
+
+
+def raise_odd(number: int) -> int:
+    if number == 1:
+        raise Odd("panic")
+    if number == 2:
+        raise KeyboardInterrupt
+    if number == 3:
+        sys.exit(7)
+    return number
+
+
+async def raise_odd_later(number: int) -> int:
+    return raise_odd(number)
+
+
+@pytest.mark.parametrize("fn", [raise_odd, raise_odd_later])
+def test_whatever_one_item_raises_the_others_succeed(fn: Any) -> None:
+    async def main() -> None:
+        executor = RayExecutor(actors=1)
+        first, odd, interrupt, last = await executor.run(fn, [0, 1, 2, 4])
+        assert (first, last) == ((True, 0), (True, 4))
+        assert isinstance(odd[1], Odd)
+        assert "in raise_odd" in odd[1].__notes__[0]
+        assert isinstance(interrupt[1], KeyboardInterrupt)
+        with pytest.raises(WorkerLost):
+            await executor.run(fn, [3])
+        assert await executor.run(fn, [5]) == [(True, 5)]
+        await executor.aclose()
+
+    asyncio.run(main())
+
+
+def test_an_executor_serves_one_loop_after_the_other(tmp_path: Path) -> None:
+    executor = RayExecutor(actors=1)
+    use = functools.partial(amap, here, [str(tmp_path)] * 3, executor=executor)
+    assert len({*asyncio.run(use()), *asyncio_run(use()), *asyncio.run(use())}) == 1
+    asyncio.run(executor.aclose())
+
+
+def test_a_run_whose_executor_is_closed_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        executor = RayExecutor(actors=1, chunk=2)
+        run = asyncio.create_task(
+            amap(stay, [str(tmp_path)] * 8, executor=executor, errors="return")
+        )
+        [pid] = await until(lambda: seen(tmp_path))
+        await executor.aclose()
+        assert all(isinstance(one.error, ExecutorClosed) for one in await run)
+        assert len(seen(tmp_path)) == 1
+        await until(lambda: is_dead(pid))
+
+    asyncio.run(main())
+    assert ray.is_initialized()
+
+
 def test_what_cannot_travel_fails_by_itself() -> None:
     def give(number: int) -> Any:
         import threading
@@ -271,10 +330,31 @@ async def main():
     assert_ended()
 """
 
+THEIRS = """
+async def main():
+    executor = RayExecutor(actors=1)
+    await use(executor)
+    ray.shutdown()  # though it is not theirs
+    await use(executor)
+    await executor.aclose()
+    assert_ended()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    for _ in range(2):  # what the executor had of the first one is gone in the second
+        ray.shutdown()
+        ray.init(num_cpus=1, include_dashboard=False, logging_level="error")
+        assert await executor.run(abs, [-1]) == [(True, 1)]
+    await executor.aclose()
+    assert ray.is_initialized()
+"""
+
 
 @pytest.mark.parametrize(
     "main",
-    [pytest.param(ONE, id="by one"), pytest.param(SHARED, id="by those who share it")],
+    [
+        pytest.param(ONE, id="by one"),
+        pytest.param(SHARED, id="by those who share it"),
+        pytest.param(THEIRS, id="by somebody else"),
+    ],
 )
 def test_a_ray_of_its_own_is_started_quietly_and_shut_down(
     tmp_path: Path, main: str

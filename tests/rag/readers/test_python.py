@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import gc
+import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import documents
+from anabranch.rag.readers.python import defined
 from anabranch.rag.types import Content, Document
 
 SOURCE = '''\
@@ -123,3 +130,22 @@ def test_an_invalid_escape_warns_nobody_even_where_warnings_are_errors():
             warnings.simplefilter(action)
             assert len(read('"""A doc with \\d."""')) == 1
         assert caught == []
+
+
+def test_sources_are_read_in_many_threads_at_once():
+    def let_others_in(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    source = Path(ast.__file__).read_bytes()
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    gc.callbacks.append(let_others_in)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(defined, [source] * 16))
+    finally:
+        gc.callbacks.remove(let_others_in)
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+    assert all("NodeVisitor" in names for names in found)

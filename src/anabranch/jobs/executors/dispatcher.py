@@ -27,9 +27,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from anabranch.errors import WorkerLost
+from anabranch.errors import ExecutorClosed, WorkerLost
 from anabranch.jobs.executors.protocol import Executor, Reply
 from anabranch.jobs.executors.waiting import settle
+from anabranch.jobs.notes import note, raisable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -79,8 +80,8 @@ def after_loss(
     if job.losses <= resend:
         return jobs, None
     if resend:
-        error.add_note(f"its worker was lost {job.losses} times, each time with it alone")
-    error.add_note(f"the item was alone in its worker: {reprlib.repr(job.item)}")
+        note(error, f"its worker was lost {job.losses} times, each time with it alone")
+    note(error, f"the item was alone in its worker: {reprlib.repr(job.item)}")
     return (), (False, error)
 
 
@@ -108,6 +109,7 @@ class Dispatcher(Generic[T, R]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._due = False
         self._closed = False
+        self._refusal: str | None = None
 
     async def __call__(self, item: T) -> R:
         """The result of ``fn(item)``.
@@ -118,6 +120,8 @@ class Dispatcher(Generic[T, R]):
         """
         if self._closed:
             raise RuntimeError("the dispatcher is closed: make a new one")
+        if self._refusal is not None:
+            raise ExecutorClosed(self._refusal)
         job = _Job(item, self._loop.create_future())
         self._waiting.append(job)
         self._send_soon()
@@ -130,7 +134,7 @@ class Dispatcher(Generic[T, R]):
             # The executor promises what ``fn`` returns, and that is R.
             return cast("R", reply[1])
         try:
-            raise reply[1]
+            raise raisable(reply[1])
         finally:
             del job, reply  # they hold the exception, whose traceback holds this frame
 
@@ -193,6 +197,13 @@ class Dispatcher(Generic[T, R]):
                     job.future.set_result(reply)
         except WorkerLost as lost:
             self._lost(jobs, lost)
+        except ExecutorClosed as closed:
+            self._refusal = str(closed)
+            self._answer(jobs, (False, closed))
+            for job in (*self._waiting, *self._suspects):
+                self._answer([job], (False, ExecutorClosed(self._refusal)))
+            self._waiting.clear()
+            self._suspects.clear()
         except Exception as error:
             self._answer(jobs, (False, error))
 

@@ -5,7 +5,8 @@ its processes when one dies, and cannot end a job. Here a worker is a process of
 that runs :mod:`anabranch.jobs.executors.worker` and talks over a socket.
 
 Theory of operation. A worker is *idle*, *lent* to one ``run``, or *gone*; only ``run`` and
-``aclose`` take workers from the idle ones, synchronously, so nobody gets the same twice. A
+``aclose`` take workers from the idle ones, synchronously and in one loop at a time
+(:class:`~anabranch.jobs.executors.staff.Office`), so nobody gets the same twice. A
 ``run`` that ends by a reply gives its worker back; one that ends otherwise kills it, with
 its process group, and waits until it is gone. A thread a worker starts the process, waits
 for its end, reaps it, and then shuts our end of the socket down: whoever reads from it
@@ -24,6 +25,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from anabranch.errors import WorkerLost
@@ -31,6 +33,7 @@ from anabranch.jobs.check import check_count
 from anabranch.jobs.cores import usable_cores
 from anabranch.jobs.executors import wire
 from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.executors.staff import Office, Recent, Staff
 from anabranch.jobs.executors.waiting import settle
 
 READ_BYTES = 1 << 16
@@ -47,8 +50,9 @@ class ProcessExecutor:
     its first use; an ``async def`` function runs on one loop a worker. Workers start with
     their first use in the folder and with the ``sys.path`` of that moment, share standard
     output and error with this process, ignore Ctrl-C, and end with this process even if
-    it is killed. A job that is cancelled is killed with its worker and whatever processes
-    it has started; a worker that dies is replaced.
+    it is killed. A job that is cancelled is killed with its worker and the process group
+    of that: whatever it has started, unless in a session of its own. A worker that dies
+    is replaced. It serves one event loop after the other, and not two at the same time.
 
     Args:
         workers: How many processes at most. Default: the usable cores.
@@ -68,67 +72,67 @@ class ProcessExecutor:
         self.chunk = chunk
         check_count("workers", self.slots)
         check_count("chunk", chunk)
-        self._reset()
-
-    def _reset(self) -> None:
-        self._free = asyncio.Semaphore(self.slots)
-        self._idle: list[_Worker] = []
-        self._lent: set[_Worker] = set()
+        self._office: Office[_Worker] = Office()
+        self._numbers = count()
         # By identity, since a callable need not be hashable; held, so that it stays unique.
-        self._functions: dict[int, _Function] = {}
+        self._functions: Recent[int, _Function] = Recent(wire.MOST_FUNCTIONS)
 
     async def run(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Reply]:
-        function = self._functions.get(id(fn))
-        if function is None:
-            function = self._functions[id(fn)] = _Function(fn, len(self._functions))
-        parcel = wire.Parcel(items, "a worker process")
-        replies: list[Reply] = []
-        if parcel.sent:
-            async with self._free:
-                try:
-                    replies = await self._ask(function, parcel.sent)
-                except _Gone as gone:
-                    raise WorkerLost(_obituary(gone, fn, items)) from None
-        return parcel.replies(replies)
+        staff = self._office.staff()
+        with staff.at_work():
+            function = self._functions.use(
+                id(fn), lambda: _Function(fn, next(self._numbers))
+            )
+            parcel = wire.Parcel(items, "a worker process")
+            replies: list[Reply] = []
+            if parcel.sent:
+                async with staff.place(self.slots):
+                    staff.check_open()
+                    try:
+                        replies = await self._ask(staff, function, parcel.sent)
+                    except _Gone as gone:
+                        lost = WorkerLost(_obituary(gone, fn, items))
+                        raise staff.blamed(lost) from None
+            return parcel.replies(replies)
 
-    async def _ask(self, function: _Function, items: list[bytes]) -> list[Reply]:
-        worker = self._take()
-        self._lent.add(worker)
+    async def _ask(
+        self, staff: Staff[_Worker], function: _Function, items: list[bytes]
+    ) -> list[Reply]:
+        worker = _take(staff)
+        staff.lent[worker.gone] = worker
         try:
             replies = await worker.ask(function, items)
         except BaseException:
-            worker.kill()
-            interrupted = await settle([worker.gone])
-            worker.close()
+            interrupted = await self._end(worker)
             if interrupted is not None:
                 raise interrupted from None
             raise
         finally:
-            self._lent.discard(worker)
-        if worker.is_unwanted:  # closed meanwhile: the answer came just before
-            await settle([worker.gone])
-            worker.close()
+            del staff.lent[worker.gone]
+        if staff.closed:  # meanwhile: the answer came just before
+            await self._end(worker)
         else:
-            self._idle.append(worker)
+            staff.idle.append(worker)
         return replies
 
-    def _take(self) -> _Worker:
-        while self._idle:
-            worker = self._idle.pop()
-            if not worker.gone.done():
-                return worker
-            worker.close()  # it died, perhaps for want of memory, with no job in it
-        return _Worker()
+    async def _end(self, worker: _Worker) -> asyncio.CancelledError | None:
+        worker.kill()
+        interrupted = await settle([worker.gone])
+        worker.close()
+        return interrupted
 
     async def aclose(self) -> None:
-        """End the idle workers orderly, for they have exit handlers, and others at once."""
-        idle, lent = self._idle, self._lent
-        self._reset()
-        for worker in lent:
+        """End the idle workers orderly, for they have exit handlers, and others at once.
+
+        A run that uses it fails with :class:`~anabranch.errors.ExecutorClosed`.
+        """
+        staff = self._office.dismissed()
+        for worker in staff.lent.values():
             worker.kill()  # whoever has it, closes it
+        idle = [worker for worker in staff.idle if worker.moves_to(staff.loop)]
         for worker in idle:
             worker.hang_up()
-        ends = [worker.gone for worker in (*idle, *lent)]
+        ends = [*staff.lent, *(worker.gone for worker in idle)]
         interrupted = await settle(ends, timeout_s=wire.EXIT_GRACE_S)
         for worker in idle:
             worker.kill()
@@ -137,6 +141,15 @@ class ProcessExecutor:
             worker.close()
         if interrupted is not None:
             raise interrupted
+
+
+def _take(staff: Staff[_Worker]) -> _Worker:
+    while staff.idle:
+        worker = staff.idle.pop()
+        if worker.moves_to(staff.loop):
+            return worker
+        worker.close()  # it died, perhaps for want of memory, with no job in it
+    return _Worker()
 
 
 class _Function:
@@ -165,10 +178,11 @@ class _Worker:
         self._started: asyncio.Future[None] = self._loop.create_future()
         # With the exit status, or with None if it could not be started.
         self.gone: asyncio.Future[int | None] = self._loop.create_future()
-        self._known: set[bytes] = set()
+        self._greeted = False
+        self._known: Recent[bytes, None] = Recent(wire.MOST_FUNCTIONS)
         self._process: subprocess.Popen[bytes] | None = None
         self._reaped = False
-        self.is_unwanted = False
+        self._is_unwanted = False
         self._lock = threading.Lock()  # the process's number is ours while it is held
         self._ours, theirs = socket.socketpair()
         self._ours.setblocking(False)
@@ -176,6 +190,16 @@ class _Worker:
             target=self._live, args=(theirs,), name="anabranch-worker", daemon=True
         )
         self._thread.start()
+
+    def moves_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Be used in ``loop`` from now on, unless it has ended; only while it is idle."""
+        with self._lock:
+            if self._reaped:
+                return False
+            if self._loop is not loop:
+                self._loop = loop
+                self.gone = loop.create_future()
+            return True
 
     async def ask(self, function: _Function, items: list[bytes]) -> list[Reply]:
         """The replies of the worker to these items.
@@ -186,10 +210,11 @@ class _Worker:
         await asyncio.shield(self._started)
         data = b"" if function.number in self._known else function.data
         try:
-            if not self._known:
+            if not self._greeted:
                 await self._send([_greeting()])
+                self._greeted = True
             await self._send([function.number, data, *items])
-            self._known.add(function.number)
+            self._known.use(function.number, lambda: None)
             flags, *parts = await self._receive()
         except (ConnectionError, EOFError):
             with suppress(TimeoutError):
@@ -207,7 +232,7 @@ class _Worker:
     def kill(self) -> None:
         """End it now, with whatever it has started; ``gone`` follows."""
         with self._lock:
-            self.is_unwanted = True
+            self._is_unwanted = True
             self._kill()
 
     def close(self) -> None:
@@ -233,7 +258,7 @@ class _Worker:
         else:
             with self._lock:
                 self._process = process
-                if self.is_unwanted:
+                if self._is_unwanted:
                     self._kill()
             self._tell(self._set_started, None)
             status = self._reap(process)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any, ClassVar, TypeAlias
 
 from anabranch.errors import WorkerLost
@@ -28,6 +29,7 @@ from anabranch.jobs.cores import usable_cores
 from anabranch.jobs.executors import wire
 from anabranch.jobs.executors.choice import is_async
 from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.executors.staff import Office, Recent, Staff
 from anabranch.jobs.executors.threads import plain
 from anabranch.jobs.executors.waiting import settle
 
@@ -103,14 +105,11 @@ class RayExecutor:
         }
         self._cluster_cpus: int | None = None
         self._own: _OwnRay | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._free: asyncio.Semaphore | None = None
-        self._idle: list[Any] = []  # handles of actors have no types
-        self._lent: dict[asyncio.Future[Any], Any] = {}
+        self._office: Office[Any] = Office()  # handles of actors have no types
+        self._numbers = count()
         # By identity, since a callable need not be hashable; held, so that it stays unique.
-        self._functions: dict[int, _Function] = {}
+        self._functions: Recent[int, _Function] = Recent(wire.MOST_FUNCTIONS)
+        self._session: object = None
 
     @property
     def slots(self) -> int:
@@ -121,26 +120,30 @@ class RayExecutor:
         return self._cluster_cpus or usable_cores()
 
     async def run(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Reply]:
-        parcel = wire.Parcel(items, "Ray")
-        replies: list[Reply] = []
-        if parcel.sent:
-            await self._connect()
-            if self._free is None:
-                self._free = asyncio.Semaphore(self.slots)
-            async with self._free:
-                try:
-                    replies = await self._ask(fn, parcel.sent)
-                except self._losses as error:
-                    raise WorkerLost(_obituary(error, fn, items)) from error
-        return parcel.replies(replies)
+        staff = self._office.staff()
+        with staff.at_work():
+            parcel = wire.Parcel(items, "Ray")
+            replies: list[Reply] = []
+            if parcel.sent:
+                await self._connect()
+                async with staff.place(self.slots):
+                    staff.check_open()
+                    try:
+                        replies = await self._ask(staff, fn, parcel.sent)
+                    except self._losses as error:
+                        lost = WorkerLost(_obituary(error, fn, items))
+                        raise staff.blamed(lost) from error
+            return parcel.replies(replies)
 
     async def aclose(self) -> None:
-        """Kill the actors; the last executor to close shuts down a Ray started by one."""
-        idle, lent = self._idle, self._lent
-        self._reset()
-        for actor in (*idle, *lent.values()):
+        """Kill the actors; the last executor to close shuts down a Ray started by one.
+
+        A run that uses it fails with :class:`~anabranch.errors.ExecutorClosed`.
+        """
+        staff = self._office.dismissed()
+        for actor in (*staff.idle, *staff.lent.values()):
             self._kill(actor)
-        interrupted = await settle(lent, timeout_s=CANCEL_GRACE_S)
+        interrupted = await settle(staff.lent, timeout_s=CANCEL_GRACE_S)
         own, self._own, self._cluster_cpus = self._own, None, None
         if own is not None and own.leave():
             interrupted = await settle([asyncio.wrap_future(own.ended)]) or interrupted
@@ -151,6 +154,9 @@ class RayExecutor:
     # ------------------------------------------------------------------- connecting
 
     async def _connect(self) -> None:
+        if self._own is not None and self._own.is_gone():
+            self._own.leave()
+            self._own = None
         if self._own is None:
             self._own = _OwnRay.join(self._ray, self._address)
         if (own := self._own) is not None:
@@ -163,35 +169,51 @@ class RayExecutor:
         if self._cluster_cpus is None:
             self._count_cpus()
 
+    def _is_of_another_session(self) -> bool:
+        """Whether Ray was shut down and started since this was last asked."""
+        context = self._ray.get_runtime_context()
+        last, self._session = self._session, (context.get_node_id(), context.get_job_id())
+        return last != self._session
+
     def _count_cpus(self) -> None:
         self._cluster_cpus = int(self._ray.cluster_resources().get("CPU", 1)) or 1
 
     # ----------------------------------------------------------------------- asking
 
-    async def _ask(self, fn: Callable[[Any], Any], items: list[bytes]) -> list[Reply]:
-        function = self._functions.get(id(fn))
-        if function is None:
-            reference = self._ray.put(wire.dumps_function(fn))
-            function = _Function(fn, len(self._functions), reference)
-            self._functions[id(fn)] = function
-        actor = self._idle.pop() if self._idle else self._start()
+    async def _ask(
+        self, staff: Staff[Any], fn: Callable[[Any], Any], items: list[bytes]
+    ) -> list[Reply]:
+        if self._is_of_another_session():
+            staff.idle.clear()
+            self._functions.clear()
+        function = self._functions.use(id(fn), lambda: self._sent(fn))
+        actor = staff.idle.pop() if staff.idle else self._start()
         call = actor.run.remote(function.number, function.reference, items)
         answer: asyncio.Future[Any] = asyncio.wrap_future(call.future())
-        lent = self._lent
-        lent[answer] = actor
+        staff.lent[answer] = actor
         try:
             flags, parts = await asyncio.shield(answer)
         except asyncio.CancelledError:
-            await self._cancel(call, answer, actor, function)
+            if await self._is_cancelled(call, answer, actor, function):
+                self._give_back(staff, actor)
             raise
         except BaseException:
             self._kill(actor)
             raise
         finally:
-            del lent[answer]
-        if lent is self._lent:  # else closed, and the answer came just before
-            self._idle.append(actor)
+            del staff.lent[answer]
+        self._give_back(staff, actor)
         return [wire.unpack(ok, part) for ok, part in zip(flags, parts, strict=True)]
+
+    def _sent(self, fn: Callable[[Any], Any]) -> _Function:
+        reference = self._ray.put(wire.dumps_function(fn))
+        return _Function(fn, next(self._numbers), reference)
+
+    def _give_back(self, staff: Staff[Any], actor: Any) -> None:
+        if staff.closed:  # meanwhile: the answer came just before
+            self._kill(actor)
+        else:
+            staff.idle.append(actor)
 
     def _start(self) -> Any:
         needs = {name: need for name, need in self._needs.items() if need is not None}
@@ -199,21 +221,22 @@ class RayExecutor:
         remote = self._ray.remote(JobActor).options(scheduling_strategy="SPREAD", **needs)
         return remote.remote(self._concurrency)
 
-    async def _cancel(
+    async def _is_cancelled(
         self, call: Any, answer: asyncio.Future[Any], actor: Any, function: _Function
-    ) -> None:
+    ) -> bool:
+        """End a call; whether its actor is still of use."""
         if function.is_async:
             self._ray.cancel(call)
             await settle([answer], timeout_s=CANCEL_GRACE_S)
         if answer.done() and isinstance(
             answer.exception(), self._ray.exceptions.TaskCancelledError | None
         ):
-            self._idle.append(actor)
-            return
+            return True
         self._kill(actor)
         await settle([answer], timeout_s=CANCEL_GRACE_S)
         if answer.done():
             answer.exception()  # seen: it was killed
+        return False
 
     def _kill(self, actor: Any) -> None:
         # It may be dead already, and so may Ray.
@@ -260,6 +283,8 @@ class _OwnRay:
         """The shared connection, made if need be; None if Ray is connected by others."""
         with cls._lock:
             last = cls._last
+            if last is not None and last.is_gone():
+                last.over.set()
             if last is not None and last.ended.done():
                 last = None
             if last is None and ray.is_initialized():
@@ -268,6 +293,10 @@ class _OwnRay:
                 last = cls._last = cls(ray, address, after=last)
             last._users += 1
             return last
+
+    def is_gone(self) -> bool:
+        """Whether somebody else has shut down what was made here."""
+        return self.begun.done() and not self._ray.is_initialized()
 
     def leave(self) -> bool:
         """Whether its last user has left: it shuts down, and ``ended`` follows."""
@@ -312,7 +341,7 @@ class JobActor:
 
     def __init__(self, concurrency: int) -> None:
         self._concurrency = concurrency
-        self._functions: dict[int, Callable[[Any], Any]] = {}
+        self._functions: Recent[int, Callable[[Any], Any]] = Recent(wire.MOST_FUNCTIONS)
         self._threads: ThreadPoolExecutor | None = None
 
     async def run(
@@ -320,9 +349,7 @@ class JobActor:
     ) -> tuple[list[bool], list[bytes]]:
         """The packed replies: for each whether it succeeded, and the data."""
         try:
-            if number not in self._functions:
-                self._functions[number] = wire.loads(function)
-            fn = self._functions[number]
+            fn = self._functions.use(number, lambda: wire.loads(function))
         except Exception as error:
             packed = [wire.pack(None, (False, _noted(error)))] * len(items)
         else:
@@ -338,8 +365,10 @@ class JobActor:
         async def job(data: bytes) -> Packed:
             try:
                 reply: Reply = (True, await fn(wire.loads(data)))
-            except Exception as error:
-                reply = (False, _noted(error))
+            except asyncio.CancelledError:
+                raise  # of the chunk, or the job's own: the runner knows
+            except BaseException as error:
+                reply = (False, _judged(error))
             return wire.pack(fn, reply)
 
         outcomes = await amap(job, items, concurrency=self._concurrency, errors="return")
@@ -374,9 +403,16 @@ class JobActor:
 def _attempt(fn: Callable[[Any], Any], data: bytes) -> Packed:
     try:
         reply: Reply = (True, plain(fn(wire.loads(data))))
-    except Exception as error:
-        reply = (False, _noted(error))
+    except BaseException as error:
+        reply = (False, _judged(error))
     return wire.pack(fn, reply)
+
+
+def _judged(error: BaseException) -> BaseException:
+    if isinstance(error, SystemExit):
+        # The function ends its process, which asyncio and Ray would not survive in part.
+        os._exit(error.code if isinstance(error.code, int) else 1)
+    return _noted(error)
 
 
 def _noted(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ import io
 import pickle
 import reprlib
 import struct
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from types import FunctionType
 from typing import Any, TypeAlias
 
 from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.notes import note, said
 
 Part: TypeAlias = bytes | bytearray | memoryview
 """What a message consists of."""
@@ -32,8 +34,12 @@ Part: TypeAlias = bytes | bytearray | memoryview
 # How long a worker without a job may take to end: its exit handlers are the user's.
 EXIT_GRACE_S = 2.0
 
+# Both ends keep so many functions of those that have travelled.
+MOST_FUNCTIONS = 8
+
 _COUNT = struct.Struct("!I")
-_HERE = b"__main__"
+# Modules that are another one over there; multiprocessing's children have the second.
+_HERE = ("__main__", "__mp_main__")
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 
 HEAD_BYTES = _COUNT.size
@@ -117,10 +123,17 @@ def dumps(value: object) -> bytes:
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
-        data = _HERE
-    if _HERE in data:
-        data = bytes(_cloudpickle().dumps(value, pickle.HIGHEST_PROTOCOL))
+        return _dumps_by_value(value)
+    if any(name.encode() in data for name in _HERE):
+        return _dumps_by_value(value)
     return data
+
+
+def _dumps_by_value(value: object) -> bytes:
+    cloudpickle = _cloudpickle()
+    if (script := sys.modules.get(_HERE[1])) is not None:
+        cloudpickle.register_pickle_by_value(script)
+    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
 def dumps_function(fn: Callable[..., object]) -> bytes:
@@ -130,10 +143,10 @@ def dumps_function(fn: Callable[..., object]) -> bytes:
         TypeError: It refers to something that cannot travel.
     """
     try:
-        return bytes(_cloudpickle().dumps(fn, pickle.HIGHEST_PROTOCOL))
+        return _dumps_by_value(fn)
     except Exception as error:
         raise TypeError(
-            f"{name_of(fn)} cannot be sent to another process: {_said(error)}. Open "
+            f"{name_of(fn)} cannot be sent to another process: {said(error)}. Open "
             "clients, locks and files inside the function, not around it"
         ) from error
 
@@ -161,7 +174,7 @@ class Parcel:
             except Exception as error:
                 refused = TypeError(
                     f"an item, a {type(item).__name__}, cannot be sent to {where}: "
-                    f"{_said(error)}"
+                    f"{said(error)}"
                 )
                 self._refused[index] = (False, refused)
 
@@ -186,7 +199,7 @@ def pack(fn: object, reply: Reply) -> tuple[bool, bytes]:
             kind = type(reply[1]).__name__
             unsendable = TypeError(
                 f"the result of {name_of(fn)}, a {kind}, cannot be sent back from its "
-                f"process: {_said(error)}. Return plain data instead"
+                f"process: {said(error)}. Return plain data instead"
             )
             return False, _dumps_error(unsendable)
     return False, _dumps_error(reply[1])
@@ -194,15 +207,17 @@ def pack(fn: object, reply: Reply) -> tuple[bool, bytes]:
 
 def unpack(ok: bool, data: Part) -> Reply:
     """The reply that was packed, in the process that asked."""
+    if not ok:
+        return False, _loads_error(data)
     try:
         value = loads(data)
     except Exception as error:
         unreadable = TypeError(
-            f"what the function returned or raised cannot be read here: {_said(error)}"
+            f"what the function returned cannot be read here: {said(error)}"
         )
         unreadable.__cause__ = error
         return False, unreadable
-    return (True, value) if ok else (False, value)
+    return True, value
 
 
 def with_traceback(error: BaseException, where: str, ours: str) -> BaseException:
@@ -220,23 +235,40 @@ def with_traceback(error: BaseException, where: str, ours: str) -> BaseException
     ):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
-    error.add_note(f"in {where}:\n{''.join(lines).rstrip()}")
+    note(error, f"in {where}:\n{''.join(lines).rstrip()}")
     return error
 
 
 def _dumps_error(error: BaseException) -> bytes:
+    """The exception, and what stands for it where it cannot be loaded."""
+    why = ""
     try:
         data = _pickled_error(error)
-        loads(data)  # some can only be written
-    except Exception as why:
-        text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-        stand_in = RuntimeError(
-            f"{text} (in place of the exception, which cannot be pickled: {_said(why)})"
-        )
-        for note in getattr(error, "__notes__", ()):
-            stand_in.add_note(note)
-        return pickle.dumps(stand_in)
-    return data
+        if not isinstance(loads(data), BaseException):  # some can only be written
+            raise TypeError("what was pickled is no exception")  # noqa: TRY301
+    except Exception as unfit:
+        data, why = b"", said(unfit)
+    notes = [str(text) for text in getattr(error, "__notes__", ())]
+    return pickle.dumps((data, f"{type(error).__module__}.{said(error)}", notes, why))
+
+
+def _loads_error(data: Part) -> BaseException:
+    pickled, text, notes, why = loads(data)
+    if pickled:
+        try:
+            error = loads(pickled)
+        except Exception as unfit:
+            why = f"in this process: {said(unfit)}"
+        else:
+            if isinstance(error, BaseException):
+                return error
+            why = "here: what was pickled is no exception"
+    stand_in = RuntimeError(
+        f"{text} (in place of the exception, which cannot be pickled: {why})"
+    )
+    for text in notes:
+        note(stand_in, text)
+    return stand_in
 
 
 def _pickled_error(error: BaseException) -> bytes:
@@ -276,7 +308,3 @@ def _rebuilt(
             break
     error.__setstate__(state)
     return error
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

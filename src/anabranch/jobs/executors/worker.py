@@ -23,13 +23,16 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
-from typing import Any
+from typing import Any, NoReturn, cast
 
 from anabranch.jobs.executors import wire
 from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.executors.staff import Recent
 
 LOOK_UP_EVERY_MS = 1000
 
@@ -38,7 +41,8 @@ class _Worker:
     def __init__(self, connection: socket.socket) -> None:
         self._file = connection.makefile("rb")
         self._connection = connection
-        self._functions: dict[bytes, bytes | Callable[[Any], Any]] = {}
+        self._functions: Recent[bytes, list[Any]] = Recent(wire.MOST_FUNCTIONS)
+        self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
         self.busy = False
 
@@ -55,19 +59,19 @@ class _Worker:
         while (message := self.receive()) is not None:
             self.busy = True
             number, function, *items = message
-            if function:
-                self._functions[number] = function
-            packed = [self._answer(number, item) for item in items]
+            # As it came, until it is first called: what is wrong with it, the items hear.
+            held = self._functions.use(number, partial(_not_loaded, function))
+            packed = [self._answer(held, item) for item in items]
             self._flush()
             self._send([bytes(ok for ok, _ in packed), *(data for _, data in packed)])
             self.busy = False
         if self._runner is not None:
             self._runner.close()
 
-    def _answer(self, number: bytes, data: bytes) -> tuple[bool, bytes]:
+    def _answer(self, held: list[Any], data: bytes) -> tuple[bool, bytes]:
         fn: Any = None
         try:
-            fn = self._function(number)
+            fn = _function_in(held)
             value = fn(wire.loads(data))
             reply: Reply = (True, self._awaited(value) if isawaitable(value) else value)
         except SystemExit:
@@ -75,13 +79,9 @@ class _Worker:
         except BaseException as error:
             where = f"worker process {os.getpid()}"
             reply = (False, wire.with_traceback(error, where, __file__))
+        if os.getpid() != self._pid:
+            _end_of_fork(reply)
         return wire.pack(fn, reply)
-
-    def _function(self, number: bytes) -> Callable[[Any], Any]:
-        found = self._functions[number]
-        if isinstance(found, bytes):
-            found = self._functions[number] = wire.loads(found)
-        return found
 
     def _awaited(self, awaitable: Any) -> Any:
         if self._runner is None:
@@ -98,6 +98,24 @@ class _Worker:
         self._connection.sendall(wire.head(parts))
         for part in parts:
             self._connection.sendall(part)
+
+
+def _not_loaded(function: bytes) -> list[Any]:
+    return [None, function]
+
+
+def _function_in(held: list[Any]) -> Callable[[Any], Any]:
+    if held[0] is None:
+        held[:] = [wire.loads(held[1]), b""]
+    return cast("Callable[[Any], Any]", held[0])
+
+
+def _end_of_fork(reply: Reply) -> NoReturn:
+    """A process that a job has forked ends with the job: its parent gives the answer."""
+    if not reply[0]:
+        traceback.print_exception(reply[1])
+        sys.stderr.flush()
+    os._exit(0 if reply[0] else 1)
 
 
 async def _await(awaitable: Any) -> Any:

@@ -20,6 +20,9 @@ _LONG_DEFAULT = 40
 # since taking it away would not be safe among threads.
 _SOURCE = "<anabranch source>"
 _filters = threading.Lock()
+# Python 3.11 keeps the depth of a tree under construction once for all threads, and fails
+# if a collection of garbage lets another one in meanwhile.
+_parser = threading.Lock()
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Definition = ast.ClassDef | _Function
@@ -76,7 +79,8 @@ def parse(source: bytes) -> ast.Module:
         RecursionError: It is nested too deep; a MemoryError in some versions.
     """
     _quieten()
-    return ast.parse(source, _SOURCE)
+    with _parser:
+        return ast.parse(source, _SOURCE)
 
 
 def defined(source: bytes) -> set[str]:
