@@ -324,7 +324,8 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
         asyncio.run(executor.aclose())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        # From Python 3.12 on, a fork in a process with threads is warned of.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=60,
