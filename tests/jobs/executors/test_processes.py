@@ -325,7 +325,13 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
     """
     done = subprocess.run(
         # From Python 3.12 on, a fork in a process with threads is warned of.
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            textwrap.dedent(program),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
