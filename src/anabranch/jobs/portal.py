@@ -35,7 +35,11 @@ class _Portal:
         self.thread = threading.Thread(
             target=self._serve, name="anabranch-loop", daemon=True
         )
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
         atexit.register(self.close)
 
     def _serve(self) -> None:
@@ -135,7 +139,10 @@ def asyncio_run(coro: Awaitable[R]) -> R:
     Raises:
         LoopError: Called on the background loop itself, where it would wait for itself.
     """
-    portal = _open()
+    try:
+        portal = _open()
+    except RuntimeError:
+        return _run_here(coro)
     if portal.thread is threading.current_thread():
         _close(coro)
         raise LoopError(
@@ -151,6 +158,21 @@ def _open() -> _Portal:
         if _portal is None:
             _portal = _Portal()
         return _portal
+
+
+def _run_here(awaitable: Awaitable[R]) -> R:
+    """Where no thread can be had: Python 3.12 starts none while it exits."""
+
+    async def awaited() -> R:
+        return await awaitable
+
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        coro = awaited()
+        try:
+            return runner.run(coro)
+        finally:
+            coro.close()
+            _close(awaitable)
 
 
 def _forget(portal: _Portal) -> None:

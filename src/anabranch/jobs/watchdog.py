@@ -79,7 +79,7 @@ class Watchdog:
             self._observer.stalled(message)
 
     def _message(self, now: float, jobs: list[InHand]) -> str:
-        jobs.sort(key=lambda job: self._since[job[0]])
+        jobs.sort(key=lambda job: (self._since[job[0]], job[0]))
         lines = [
             f"  job {index}, given {reprlib.repr(item)}, for at least "
             f"{now - self._since[index]:.1f} s: {place_of(task)}"
