@@ -248,3 +248,86 @@ def test_a_job_that_closes_its_own_stream_is_told_so(isolation: Any) -> None:
         assert alive() == 0
 
     run_virtual(main())
+
+
+def test_a_failure_whose_raising_was_interrupted_is_raised_by_the_next_call() -> None:
+    async def job(item: int) -> int:
+        if item == 1:
+            await asyncio.sleep(1)
+            raise ValueError("one")
+        if item == 2:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(10)
+        return item
+
+    async def main() -> list[int]:
+        got: list[int] = []
+        async with astream(job, range(9), concurrency=3, ordered=True) as results:
+            got.append(await anext(results))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(results), 5)
+            with pytest.raises(ValueError, match="one"):
+                await anext(results)
+            with pytest.raises(StopAsyncIteration):
+                await anext(results)
+        return got
+
+    assert run_virtual(main()) == [0]
+
+
+def test_a_consumer_that_is_busy_while_a_job_fails_cuts_no_clean_up_off() -> None:
+    cleaned: list[int] = []
+
+    async def job(item: int) -> int:
+        if item == 1:
+            await asyncio.sleep(1)
+            raise ValueError("one")
+        if item == 2:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(10)
+                cleaned.append(item)
+        return item
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="one"):
+            async with astream(job, range(3), concurrency=3) as results:
+                async for _ in results:
+                    await asyncio.sleep(5)
+
+    run_virtual(main())
+    assert cleaned == [2]
+
+
+def test_a_stream_is_of_one_event_loop() -> None:
+    results = astream(wait, [0, 0, 0], concurrency=1)
+
+    async def first() -> None:
+        await anext(results)
+        await asyncio.to_thread(asyncio.run, second())
+        await results.aclose()
+
+    async def second() -> None:
+        with pytest.raises(LoopError, match="another event loop"):
+            await anext(results)
+        with pytest.raises(LoopError, match="another event loop"):
+            await results.aclose()
+
+    asyncio.run(first())
+
+
+@pytest.mark.parametrize(
+    "item", [10**5000, type("array", (), {})()], ids=["digits", "name"]
+)
+def test_an_item_that_cannot_be_printed_takes_no_exceptions_place(item: Any) -> None:
+    async def fail(item: Any) -> None:
+        raise ConnectionError
+
+    async def main() -> None:
+        with pytest.raises(ConnectionError):
+            await anext(astream(fail, [item]))
+
+    run_virtual(main())

@@ -376,3 +376,33 @@ def test_streams_resume_too(tmp_path: Path) -> None:
     asyncio.run(main())
     assert max(calls.values()) <= 2
     assert sum(calls.values()) <= 20 + 1
+
+
+def test_a_run_in_a_thread_ends_though_the_main_thread_has_ended(tmp_path: Path) -> None:
+    program = f"""
+import asyncio, threading
+from anabranch import jobs
+
+async def wait(item):
+    await asyncio.sleep(0.02)
+    return item
+
+def work():
+    print(jobs.map(wait, range(9), concurrency=1, journal={str(tmp_path / "j")!r}))
+
+threading.Thread(target=work).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{list(range(9))}\n", "")
+
+
+@pytest.mark.exhaustive
+def test_a_result_that_is_too_large_is_named_with_its_size(tmp_path: Path) -> None:
+    async def large(item: int) -> bytes:
+        return b"x" * 1_000_000_000
+
+    with pytest.raises(JournalError, match=r"1,000,000,0.. bytes cannot be stored"):
+        jobs_map(large, [1], journal=tmp_path / "j")
+    jobs_map(double, [1], journal=tmp_path / "j")

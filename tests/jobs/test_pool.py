@@ -315,3 +315,13 @@ def test_a_place_given_to_one_who_is_cancelled_in_the_same_turn_is_not_lost() ->
             assert await pool.submit(load, 1) == 1
 
     run_virtual(main())
+
+
+def test_a_submitted_synchronous_function_is_a_mistake_and_no_cancellation() -> None:
+    async def main() -> None:
+        async with Pool() as pool:
+            with pytest.raises(TypeError) as caught:
+                await pool.submit(len, "abc")
+            assert "executor='thread'" in "".join(caught.value.__notes__)
+
+    run_virtual(main())

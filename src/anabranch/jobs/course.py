@@ -44,7 +44,8 @@ class Course:
         options: What was asked for.
         observer: Told what happens.
         admission: The limits of a pool; by default this run's own.
-        abort: Ends the run because of an error that no policy covers.
+        abort: Ends the run because of an error that no policy covers; ``None`` if each job
+            is on its own.
         is_stopping: Whether the run, or the job of the current task, is being cancelled.
 
     Attributes:
@@ -59,7 +60,7 @@ class Course:
         *,
         admission: Admission | None,
         flights: SingleFlight[Any] | None,
-        abort: Callable[[BaseException], None],
+        abort: Callable[[BaseException], None] | None,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._options = options
@@ -232,9 +233,11 @@ class Course:
 
         return step
 
-    def _aborted(self, job: Job, error: Exception) -> asyncio.CancelledError:
+    def _aborted(self, job: Job, error: Exception) -> BaseException:
         """End the run: going on would do work that is lost."""
         note(error, f"in job {job.index}, given {job!r}")
+        if self._abort is None:
+            return error
         self._abort(error)
         return asyncio.CancelledError()
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import reprlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from itertools import chain, count
@@ -33,7 +32,7 @@ from typing import Any, Final, Protocol
 
 from anabranch.errors import JobCancelled
 from anabranch.jobs.frames import frames_of
-from anabranch.jobs.notes import note, raisable, said
+from anabranch.jobs.notes import note, raisable, said, shown
 from anabranch.jobs.source import AsyncSource, Pair, PrioritySource, Source, SyncSource
 
 # A job that never suspends would keep the loop for itself: one turn for the others
@@ -121,7 +120,11 @@ class Crew:
             self._hire()
 
     def stop(self) -> None:
-        """Start no more jobs, and cancel those in flight."""
+        """Start no more jobs, and cancel those in flight, unless that has been done."""
+        if not self.is_stopping:
+            self._cancel()
+
+    def _cancel(self) -> None:
         self.is_stopping = True
         for task in self.workers:
             task.cancel()
@@ -163,7 +166,7 @@ class Crew:
                 await asyncio.wait((self._over,))
             except asyncio.CancelledError as error:
                 interrupted = error
-                self.stop()
+                self._cancel()  # once more, if their clean-up is what takes so long
         try:
             await self._source.aclose()
         except Exception as error:
@@ -310,7 +313,7 @@ class Crew:
         elif self._skip and not error_is_final:
             self._sink.skipped(index)
             return
-        note(error, f"in job {index}, given {reprlib.repr(item)}")
+        note(error, f"in job {index}, given {shown(item)}")
         if error_is_final:
             raise error
         self.fail(error)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias
+
+from anabranch.jobs.notes import shown
 
 
 class Job:
@@ -26,7 +27,7 @@ class Job:
         self.attempts = 1
 
     def __repr__(self) -> str:
-        return reprlib.repr(self.item)
+        return shown(self.item)
 
 
 Step: TypeAlias = Callable[[Job], Awaitable[Any]]

@@ -31,6 +31,7 @@ from typing import Any, Final
 from anabranch.errors import JournalError
 
 APPLICATION_ID: Final = 0x616E6A31  # "anj1": a journal of jobs, first format
+ROW_OVERHEAD_BYTES: Final = 1000
 NEVER_PICKLED: Final = (
     collections.abc.AsyncIterator,
     collections.abc.Awaitable,
@@ -67,6 +68,9 @@ class Journal:
         except sqlite3.Error as error:
             self._thread.shutdown(wait=False)
             raise JournalError(_sentence(self.path, error)) from error
+        # A row is its key, its value, and some bytes more.
+        limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+        self._most_bytes = limit - ROW_OVERHEAD_BYTES
 
     async def get(self, key: bytes) -> tuple[Any] | None:
         """The result for a key, in a tuple since it may be ``None``; ``None`` if absent."""
@@ -94,6 +98,12 @@ class Journal:
                 f"{self.path}: a result of type {type(value).__name__} cannot be stored "
                 f"({error}): return plain data, or leave the journal out"
             ) from error
+        if len(content) > self._most_bytes:
+            raise JournalError(
+                f"{self.path}: a result of {len(content):,} bytes cannot be stored; the "
+                f"most is {self._most_bytes:,}. Write it to a file and return the file's "
+                "name"
+            )
         future: asyncio.Future[Any] = self._loop().create_future()
         self._told.append((key, content, future))
         self._stir()
@@ -106,7 +116,7 @@ class Journal:
                 self._write()
             else:
                 await asyncio.wait((self._writing,))
-        await self._loop().run_in_executor(self._thread, self._connection.close)
+        await self._in_thread(self._connection.close)
         self._thread.shutdown(wait=False)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -122,13 +132,25 @@ class Journal:
             return
         asked, self._asked = self._asked, []
         told, self._told = self._told, []
-        self._writing = self._loop().run_in_executor(
-            self._thread,
+        self._writing = self._in_thread(
             self._apply,
             [key for key, _ in asked],
             [(key, content) for key, content, _ in told],
         )
         self._writing.add_done_callback(lambda done: self._written(done, asked, told))
+
+    def _in_thread(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        try:
+            return self._loop().run_in_executor(self._thread, work, *args)
+        except RuntimeError:
+            # The interpreter exits: its executors take no more work. The thread has ended,
+            # and nobody minds any more that the loop stands still.
+            future: asyncio.Future[Any] = self._loop().create_future()
+            try:
+                future.set_result(work(*args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
 
     def _written(
         self,
@@ -166,7 +188,7 @@ class Journal:
                     "INSERT OR REPLACE INTO done VALUES (?, ?)", told
                 )
                 self._connection.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from contextlib import suppress
 
 
@@ -21,9 +22,17 @@ def said(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def shown(item: object) -> str:
+    """An item in short, even if it cannot be printed."""
+    try:
+        return reprlib.repr(item)
+    except Exception:  # an int of too many digits, or a class of a name that reprlib knows
+        return f"an object of type {type(item).__name__}"
+
+
 def raisable(error: BaseException) -> BaseException:
     """``error``, or what stands for one that would end the loop that it is raised in."""
-    if not isinstance(error, StopIteration | StopAsyncIteration):
+    if not isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit):
         return error
     stand_in = RuntimeError(f"a job or its source raised {type(error).__name__}")
     stand_in.__cause__ = error

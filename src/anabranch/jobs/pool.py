@@ -381,7 +381,7 @@ class Pool:
             settings.observer,
             admission=self._admission,
             flights=None,
-            abort=lambda _: None,
+            abort=None,
             is_stopping=_is_cancelled,
         )
 

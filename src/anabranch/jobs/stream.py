@@ -128,12 +128,12 @@ class Stream(Generic[R]):
         while True:
             # Fail fast: what had finished but was not taken yet is dropped.
             if run.failure is not None:
-                await self.aclose()
+                await self._end(run)  # if that is interrupted, the next call goes on here
                 raise run.failure
             if (taken := window.take()) is not None:
                 return taken[0]  # type: ignore[no-any-return]  # put there by fn
             if window.is_over:
-                await self.aclose()
+                await self._end(run)
                 raise StopAsyncIteration
             await window.wait_ready()
 
@@ -177,14 +177,30 @@ class Stream(Generic[R]):
                 "itself. Raise an exception from the job instead"
             )
         self._closed = True
-        if self._run is not None:
-            self._run.crew.stop()
-            await self._run.join()
+        if self._run is not None and not self._is_of_closed_loop():
+            self._check_loop()
+            await self._end(self._run)
+
+    async def _end(self, run: Run) -> None:
+        run.crew.stop()
+        await run.join()
+        self._closed = True
+
+    def _is_of_closed_loop(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
+
+    def _check_loop(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            raise LoopError(
+                "this stream has begun on another event loop: take its results and close "
+                "it there, or make a stream for each loop"
+            )
 
     def _started(self) -> tuple[Run, _Window]:
         if self._run is None or self._window is None:
             self._loop = asyncio.get_running_loop()
             self._run, self._window = self._begin()
+        self._check_loop()
         return self._run, self._window
 
     def __del__(self) -> None:

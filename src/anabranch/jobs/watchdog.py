@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from anabranch.jobs.frames import place_of
 from anabranch.jobs.limits.gate import Gate
+from anabranch.jobs.notes import shown
 from anabranch.observe import Observer
 
 InHand: TypeAlias = tuple[int, Any, asyncio.Task[Any]]
@@ -81,7 +81,7 @@ class Watchdog:
     def _message(self, now: float, jobs: list[InHand]) -> str:
         jobs.sort(key=lambda job: (self._since[job[0]], job[0]))
         lines = [
-            f"  job {index}, given {reprlib.repr(item)}, for at least "
+            f"  job {index}, given {shown(item)}, for at least "
             f"{now - self._since[index]:.1f} s: {place_of(task)}"
             for index, item, task in jobs[:MOST_NAMED]
         ]

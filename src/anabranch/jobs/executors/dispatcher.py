@@ -20,7 +20,6 @@ else in it, and the others get through.
 from __future__ import annotations
 
 import asyncio
-import reprlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -30,7 +29,7 @@ from typing import Any, Generic, TypeVar, cast
 from anabranch.errors import ExecutorClosed, WorkerLost
 from anabranch.jobs.executors.protocol import Executor, Reply
 from anabranch.jobs.executors.waiting import settle
-from anabranch.jobs.notes import note, raisable
+from anabranch.jobs.notes import note, raisable, shown
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,7 +80,7 @@ def after_loss(
         return jobs, None
     if resend:
         note(error, f"its worker was lost {job.losses} times, each time with it alone")
-    note(error, f"the item was alone in its worker: {reprlib.repr(job.item)}")
+    note(error, f"the item was alone in its worker: {shown(job.item)}")
     return (), (False, error)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import io
 import pickle
-import reprlib
 import struct
 import sys
 import traceback
@@ -26,7 +25,7 @@ from types import FunctionType
 from typing import Any, TypeAlias
 
 from anabranch.jobs.executors.protocol import Reply
-from anabranch.jobs.notes import note, said
+from anabranch.jobs.notes import note, said, shown
 
 Part: TypeAlias = bytes | bytearray | memoryview
 """What a message consists of."""
@@ -83,12 +82,12 @@ def _cloudpickle() -> Any:
 
 def name_of(fn: object) -> str:
     """What to call a function in a message."""
-    return str(getattr(fn, "__qualname__", None) or reprlib.repr(fn))
+    return str(getattr(fn, "__qualname__", None) or shown(fn))
 
 
 def described(fn: object, items: Sequence[object]) -> str:
     """What a worker was doing: the function, and the item if there was only one."""
-    what = reprlib.repr(items[0]) if len(items) == 1 else f"one of {len(items)} items"
+    what = shown(items[0]) if len(items) == 1 else f"one of {len(items)} items"
     return f"{name_of(fn)} on {what}"
 
 
