@@ -212,7 +212,9 @@ class Course:
                 job.key = key_for(job.item)
             except UsageError as error:
                 raise self._aborted(job, error) from None
-            return await flights.do((id(fn), job.key), lambda: inner(job))
+            # What is stored for one run is not for another that has no such journal.
+            work = (id(fn), options.journal, job.key)
+            return await flights.do(work, lambda: inner(job), self)
 
         return step
 

@@ -2,7 +2,8 @@
 
 Whoever asks first does it, the others wait for the same result. Nobody is cancelled on
 account of another: one who waits and is cancelled leaves the rest alone, and if the one
-who does the work is cancelled, the next in line does it anew.
+who does the work is cancelled, the next in line does it anew. A failure is shared among
+those of one run: who asked with other options, for retries say, tries for itself.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 R = TypeVar("R")
 
-# What a follower is told: the value, or the error, or nothing if there is neither.
-_News: TypeAlias = tuple[R] | BaseException | None
+# What a follower is told: the value, or the error and whose it is, or nothing.
+_News: TypeAlias = tuple[R] | tuple[BaseException, object] | None
 
 
 class SingleFlight(Generic[R]):
@@ -23,23 +24,34 @@ class SingleFlight(Generic[R]):
     def __init__(self) -> None:
         self._followers: dict[Hashable, list[asyncio.Future[_News[R]]]] = {}
 
-    async def do(self, key: Hashable, work: Callable[[], Awaitable[R]]) -> R:
-        """The result of ``work()``, or of what is under way for ``key``."""
+    async def do(
+        self, key: Hashable, work: Callable[[], Awaitable[R]], run: object = None
+    ) -> R:
+        """The result of ``work()``, or of what is under way for ``key``.
+
+        Args:
+            key: What tells work apart.
+            work: What is done if nobody does it.
+            run: Whose failure it is if it fails.
+        """
         while (followers := self._followers.get(key)) is not None:
             future: asyncio.Future[_News[R]] = asyncio.get_running_loop().create_future()
             followers.append(future)
             news = await future
-            if isinstance(news, BaseException):
-                raise news
-            if news is not None:
+            if news is None:
+                continue
+            if len(news) == 1:
                 return news[0]
+            error, whose = news
+            if whose is run:
+                raise error
         self._followers[key] = []
         told: _News[R] = None
         try:
             value = await work()
             told = (value,)
         except Exception as error:
-            told = error
+            told = (error, run)
             raise
         finally:
             for future in self._followers.pop(key):

@@ -10,7 +10,12 @@ _Waiter = asyncio.Future[None]
 
 
 class Gate:
-    """Lets ``limit`` through at a time, by priority and age. Of one event loop."""
+    """Lets ``limit`` through at a time, by priority and age. Of one event loop.
+
+    Attributes:
+        in_use: How many have been let through and are not back.
+        waiting: How many wait.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -18,6 +23,7 @@ class Gate:
         self._paused_until = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self.in_use = 0
+        self.waiting = 0
 
     @property
     def limit(self) -> int:
@@ -28,11 +34,6 @@ class Gate:
     def limit(self, value: int) -> None:
         self._limit = value
         self._let_in()
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._queue)
 
     @property
     def is_paused(self) -> bool:
@@ -46,12 +47,15 @@ class Gate:
             return
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         self._queue.push(waiter, priority)
+        self.waiting += 1
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.release()  # let in and cancelled in the same turn
             raise
+        finally:
+            self.waiting -= 1
 
     def release(self) -> None:
         """Make room for the next."""
