@@ -66,7 +66,7 @@ def retry_after_s(error: BaseException, now: float) -> float | None:
         now: Seconds since the Unix epoch, for a date in the header.
     """
     for link in _chain(error):
-        said = getattr(link, "retry_after", None)
+        said = _attribute(link, "retry_after")
         if isinstance(said, int | float):
             return max(0.0, float(said))
         headers = _headers(link)
@@ -106,7 +106,7 @@ def is_transient(error: BaseException) -> bool:
     return any(
         isinstance(link, TimeoutError | ConnectionError)
         or any(kind.__name__ in TRANSIENT_NAMES for kind in type(link).__mro__)
-        or isinstance(getattr(link, "retry_after", None), int | float)
+        or isinstance(_attribute(link, "retry_after"), int | float)
         for link in _chain(error)
     )
 
@@ -140,6 +140,16 @@ class Retry:
         attempts: Any = self.attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
             raise ValueError(f"attempts must be an integer of at least 1, not {attempts!r}")
+        on: Any = self.on
+        is_meant = isinstance(on, tuple) or callable(on)
+        if not is_meant:
+            raise ValueError(f"on must be exception types or a function, not {on!r}")
+        if self.wait is not None and not callable(self.wait):
+            raise ValueError(f"wait must be a strategy of tenacity, not {self.wait!r}")
+        for name in ("max_elapsed", "max_retry_after"):
+            value: Any = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be at least 0 seconds, not {value!r}")
         if self.wait is None:
             from tenacity import wait_random_exponential
 
@@ -189,6 +199,14 @@ class Retry:
 _NO_RETRYING: Any = None
 
 
+def _attribute(holder: object, name: str) -> Any:
+    """``None`` if it is not there, or fails: an error is read in spite of itself."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     link: BaseException | None = error
@@ -199,7 +217,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _own_status(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
+    response = _attribute(error, "response")
     metadata = _entry(response, "ResponseMetadata")
     for holder, name in (
         (error, "status_code"),
@@ -208,7 +226,7 @@ def _own_status(error: BaseException) -> int | None:
         (response, "status"),
         (error, "code"),
     ):
-        value = getattr(holder, name, None)
+        value = _attribute(holder, name)
         if isinstance(value, int) and 100 <= value < 600:
             return int(value)
     value = _entry(metadata, "HTTPStatusCode")
@@ -223,19 +241,19 @@ def _entry(holder: object, name: str) -> Any:
 
 
 def _code(error: BaseException) -> object:
-    detail = _entry(getattr(error, "response", None), "Error")
+    detail = _entry(_attribute(error, "response"), "Error")
     if detail is not None:
         return _entry(detail, "Code")
     # aiohttp warns whoever reads its code, which is the status over again.
-    return None if hasattr(error, "status") else getattr(error, "code", None)
+    return None if _attribute(error, "status") is not None else _attribute(error, "code")
 
 
 def _headers(error: BaseException) -> object:
-    response = getattr(error, "response", None)
+    response = _attribute(error, "response")
     if (headers := _entry(_entry(response, "ResponseMetadata"), "HTTPHeaders")) is not None:
         return headers
-    headers = getattr(response, "headers", None)
-    return getattr(error, "headers", None) if headers is None else headers
+    headers = _attribute(response, "headers")
+    return _attribute(error, "headers") if headers is None else headers
 
 
 def _header(headers: object, name: str) -> str | None:

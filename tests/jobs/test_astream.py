@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -329,5 +329,39 @@ def test_an_item_that_cannot_be_printed_takes_no_exceptions_place(item: Any) -> 
     async def main() -> None:
         with pytest.raises(ConnectionError):
             await anext(astream(fail, [item]))
+
+    run_virtual(main())
+
+
+def test_by_priority_work_starts_with_what_a_slow_source_has_given() -> None:
+    async def source() -> AsyncIterator[int]:
+        for item in range(20):
+            yield item
+            await asyncio.sleep(1)
+
+    async def main() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def same(item: int) -> int:
+            return item
+
+        async with astream(same, source(), priority=lambda item: item) as results:
+            return await anext(results), loop.time() - began
+
+    assert run_virtual(main()) == (0, 0.0)
+
+
+def test_by_priority_what_a_slow_source_raises_ends_the_run() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(1)
+        raise OSError("the source")
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="the source"):
+            async for _ in astream(wait, source(), priority=lambda item: item):
+                pass
+        assert alive() == 0
 
     run_virtual(main())

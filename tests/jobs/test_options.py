@@ -587,6 +587,8 @@ def test_what_is_waited_for_at_a_limit_is_observed() -> None:
         ({"executor": "gpu"}, "executor must be"),
         ({"errors": "ignore"}, "errors must be"),
         ({"total": -1}, "total must be"),
+        ({"key": "url"}, "key must be a function of an item, not 'url'"),
+        ({"priority": 3}, "priority must be a function of an item"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_refused_before_anything_starts(
@@ -675,3 +677,25 @@ def test_the_typed_options_are_the_recorded_ones_and_help_shows_them() -> None:
     shown = inspect.signature(amap).parameters
     assert shown["concurrency"].default == 32
     assert recorded < set(shown)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Hedge(percentile="3"), "percentile must be a finite number"),  # type: ignore[arg-type]
+        (lambda: Hedge(budget=None), "budget must be a finite number"),  # type: ignore[arg-type]
+        (lambda: Retry(max_elapsed=float("nan")), "max_elapsed must be at least 0"),
+        (lambda: Retry(max_retry_after=float("nan")), "max_retry_after must be at least 0"),
+        (lambda: Retry(on=3), "on must be exception types or a function"),  # type: ignore[arg-type]
+        (lambda: Retry(wait=0.5), "wait must be a strategy of tenacity"),
+    ],
+)
+def test_a_record_that_cannot_be_meant_is_refused(make: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_stream_that_is_ordered_by_a_word_is_refused() -> None:
+    word: Any = "no"
+    with pytest.raises(UsageError, match="ordered must be True or False"):
+        astream(wait, [1], ordered=word)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,3 +326,98 @@ def test_a_submitted_synchronous_function_is_a_mistake_and_no_cancellation() -> 
             assert "executor='thread'" in "".join(caught.value.__notes__)
 
     run_virtual(main())
+
+
+def test_leaving_waits_for_maps_in_other_tasks_even_while_the_service_throttles() -> None:
+    class Throttled(Exception):
+        status_code = 429
+        retry_after = 5.0
+
+    throttles = [Throttled()]
+
+    async def job(item: int) -> int:
+        if throttles:
+            raise throttles.pop()
+        return item
+
+    async def main() -> list[int]:
+        async with Pool(adaptive=True) as pool:
+            under_way = asyncio.create_task(pool.map(job, range(3), retry=5, concurrency=1))
+            await asyncio.sleep(0.1)
+        assert under_way.done()
+        return await under_way
+
+    assert run_virtual(main()) == [0, 1, 2]
+
+
+async def sleep(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+def test_closing_ends_maps_and_streams_that_are_under_way() -> None:
+    async def main() -> None:
+        pool = Pool(concurrency=2)
+        under_way = asyncio.create_task(pool.map(sleep, [100] * 9))
+        results = pool.stream(sleep, [1] * 9)
+        await anext(results)
+        await pool.aclose()
+        with pytest.raises(UsageError, match="the pool was closed"):
+            await under_way
+        with pytest.raises(UsageError, match="the pool was closed"):
+            await anext(results)
+        await results.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
+
+
+def test_who_waits_and_is_cancelled_is_not_queued_any_more() -> None:
+    async def main() -> int:
+        async with Pool(concurrency=1) as pool:
+            holder = pool.submit(sleep, 5)
+            waiting = [pool.submit(sleep, 1) for _ in range(10)]
+            await asyncio.sleep(1)
+            assert pool.stats().queued == 10
+            for task in waiting:
+                task.cancel()
+            await asyncio.sleep(1)
+            queued = pool.stats().queued
+            await holder
+            return queued
+
+    assert run_virtual(main()) == 0
+
+
+def test_calls_share_results_under_way_but_neither_failures_nor_journals(
+    tmp_path: Path,
+) -> None:
+    calls: list[int] = []
+
+    async def job(item: int) -> int:
+        calls.append(item)
+        await asyncio.sleep(0.04)
+        if len(calls) == 1:
+            raise ConnectionError
+        return item
+
+    def key(item: int) -> int:
+        return item
+
+    async def main() -> None:
+        async with Pool(key=key) as pool:
+            leader = asyncio.create_task(pool.map(job, [1]))
+            await asyncio.sleep(0.02)
+            assert await pool.map(job, [1], retry=3) == [1]
+            with pytest.raises(ConnectionError):
+                await leader
+            plain = asyncio.create_task(pool.map(job, [2]))
+            await asyncio.sleep(0.02)
+            assert await pool.map(job, [2], journal=tmp_path / "j") == [2]
+            assert await plain == [2]
+        calls.clear()
+        async with Pool(key=key) as pool:
+            assert await pool.map(job, [2], journal=tmp_path / "j") == [2]
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert calls == []

@@ -173,3 +173,14 @@ def test_tenacitys_strategies_are_used_as_they_are() -> None:
 def test_a_number_of_attempts_that_cannot_be_meant_is_refused(attempts: Any) -> None:
     with pytest.raises(ValueError, match="attempts must be an integer of at least 1"):
         Retry(attempts)
+
+
+def test_an_error_whose_attributes_fail_is_read_in_spite_of_itself() -> None:
+    class Odd(ConnectionError):
+        @property
+        def response(self) -> object:
+            raise RuntimeError("no response yet")
+
+    assert is_transient(Odd())
+    assert status_of(Odd()) is None
+    assert retry_after_s(Odd(), 0.0) is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anabranch.errors import UsageError
-from anabranch.jobs.check import check_positive
+from anabranch.jobs.check import check_positive, checked_number
 from anabranch.jobs.flight import end
 from anabranch.jobs.limits.latency import Latencies
 
@@ -40,11 +40,11 @@ class Hedge:
     after: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile < 100:
+        if not 0 < checked_number("percentile", self.percentile) < 100:
             raise UsageError(
                 f"percentile must be between 0 and 100, not {self.percentile!r}"
             )
-        if not 0 < self.budget <= 1:
+        if not 0 < checked_number("budget", self.budget) <= 1:
             raise UsageError(
                 f"budget must be a share above 0, up to 1, not {self.budget!r}"
             )

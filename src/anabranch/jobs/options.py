@@ -150,6 +150,9 @@ class Options:
             _check_observer(self.observer)
         if self.journal is not None:
             _check_path(self.journal)
+        for name in ("key", "priority"):
+            if (value := getattr(self, name)) is not None and not callable(value):
+                raise UsageError(f"{name} must be a function of an item, not {value!r}")
         if self.cost is not None and self.rate is None:
             raise UsageError("cost= is what an item takes of rate=, which is missing")
 

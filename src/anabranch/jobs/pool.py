@@ -84,7 +84,8 @@ class Pool:
     through the pool together. The other options are the defaults of its :meth:`map` and
     :meth:`stream`, and of :meth:`submit`. Who waits for a place gets one by priority and
     age. A pool belongs to one event loop. Leaving ``async with`` waits for what was
-    submitted; leaving it by an exception cancels that.
+    submitted and for calls of :meth:`map` in other tasks; leaving it by an exception
+    cancels that. Streams that are still open fail with :class:`UsageError` either way.
 
     A job of a pool that waits for other jobs of the same pool keeps its place meanwhile:
     when all places are kept so, nothing goes on. Use a second pool for the inner work.
@@ -105,6 +106,7 @@ class Pool:
         self._flights: SingleFlight[Any] = SingleFlight()
         self._tally = _Tally()
         self._runs: WeakSet[Run] = WeakSet()
+        self._maps: set[asyncio.Future[None]] = set()
         self._tasks: dict[asyncio.Task[Any], Job] = {}
         self._watchdog: Watchdog | None = None
         self._course: Course | None = None
@@ -196,7 +198,14 @@ class Pool:
         """
         settings = self._settings(errors, options)
         check_call(fn, items)
-        return await collect(fn, items, settings, start=self._start)
+        self._enter()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._maps.add(over)
+        try:
+            return await collect(fn, items, settings, start=self._start)
+        finally:
+            self._maps.discard(over)
+            over.set_result(None)
 
     @overload
     def stream(
@@ -315,13 +324,15 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         try:
-            while error is None and self._tasks:
-                await asyncio.wait(self._tasks)
+            while error is None and (under_way := [*self._tasks, *self._maps]):
+                await asyncio.wait(under_way)
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
         """Cancel what was submitted and return when it has ended. Idempotent.
+
+        What ``map`` and ``stream`` have under way fails with :class:`UsageError`.
 
         Raises:
             LoopError: Called from one of the pool's own jobs, which would wait for itself.
@@ -334,6 +345,8 @@ class Pool:
                 "itself. Raise an exception from the job instead"
             )
         self._closed = True
+        for run in list(self._runs):
+            run.end("the pool was closed while this run was under way")
         await end(self._tasks)
         self._gate.close()
         if self._watchdog is not None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
-from anabranch.errors import RunTimeout
+from anabranch.errors import RunTimeout, UsageError
 from anabranch.jobs.admission import Admission
 from anabranch.jobs.check import number_of
 from anabranch.jobs.course import Course
@@ -87,6 +87,11 @@ class Run:
         return task in self.crew.workers or (
             self._course is not None and self._course.owns(task)
         )
+
+    def end(self, why: str) -> None:
+        """Cancel the jobs, if any are left to do, and let the run fail."""
+        if self.crew.workers and not self.crew.is_stopping:
+            self.crew.fail(UsageError(why))
 
     async def join(self) -> None:
         """Return when everything of the run has ended and is closed.

@@ -19,6 +19,7 @@ from itertools import count
 from types import GeneratorType
 from typing import Any, TypeAlias
 
+from anabranch.jobs.flight import end
 from anabranch.jobs.limits.queue import AgeingQueue
 
 Pair: TypeAlias = tuple[int, Any]
@@ -89,27 +90,49 @@ class PrioritySource:
         self._priority = priority
         self._ahead = ahead
         self._queue: AgeingQueue[Pair] = AgeingQueue()
-        self._ended = False
-        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self._bell = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
         self.size = source.size
 
     async def pull(self) -> Pair | None:
         """The next item with its index; ``None`` when there is none, and ever after."""
-        async with self._turn:
-            while not self._ended and len(self._queue) < self._ahead:
-                pair = await self._next()
-                if pair is None:
-                    self._ended = True
-                else:
-                    self._queue.push(pair, self._priority(pair[1].item))
+        if isinstance(self._source, SyncSource):
+            while len(self._queue) < self._ahead:
+                if (pair := next(self._source.pairs, None)) is None:
+                    break
+                self._push(pair)
+            return self._queue.pop() if self._queue else None
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read(self._source))
+            # What comes without waiting is looked at before the first is chosen.
+            await asyncio.sleep(0)
+        while not self._queue and not self._reader.done():
+            self._bell.clear()
+            await self._bell.wait()
+        if self._reader.done():
+            self._reader.result()  # raises what the source raised
+        self._room.set()
         return self._queue.pop() if self._queue else None
 
-    async def _next(self) -> Pair | None:
-        if isinstance(self._source, AsyncSource):
-            return await self._source.pull()
-        return next(self._source.pairs, None)
+    async def _read(self, source: AsyncSource) -> None:
+        """Ahead of the workers, who need not wait until there is much to choose from."""
+        try:
+            while (pair := await source.pull()) is not None:
+                self._push(pair)
+                self._bell.set()
+                while len(self._queue) >= self._ahead:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            asyncio.get_running_loop().call_soon(self._bell.set)  # when this task is done
+
+    def _push(self, pair: Pair) -> None:
+        self._queue.push(pair, self._priority(pair[1].item))
 
     async def aclose(self) -> None:
+        if self._reader is not None:
+            await end((self._reader,))
         await self._source.aclose()
 
 

@@ -349,6 +349,8 @@ def streamed(
     """A stream whose run ``start`` makes, when the first result is asked for."""
     if buffer is not None:
         check_count("buffer", buffer, least=0)
+    if ordered not in (True, False):
+        raise UsageError(f"ordered must be True or False, not {ordered!r}")
     if ordered and options.priority is not None:
         raise UsageError("a stream is ordered, or goes by priority=, but not both")
     ahead = look_ahead(options.most) if buffer is None else buffer

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from anabranch import jobs
 from anabranch.errors import UsageError
 from anabranch.jobs import Limiter, RateLimit, amap
 from anabranch.testing import run_virtual
@@ -174,3 +175,17 @@ def test_one_who_waits_on_a_loop_that_stands_still_holds_up_nobody_else() -> Non
     assert not waiting.done()
     stopped.run_until_complete(asyncio.wait_for(waiting, 10))
     stopped.close()
+
+
+def test_one_who_waits_on_a_loop_that_a_synchronous_call_blocks_holds_up_nobody() -> None:
+    async def same(item: int) -> int:
+        return item
+
+    async def main() -> tuple[list[int], list[int]]:
+        limiter = Limiter(RateLimit(requests=50, per=1))
+        behind = asyncio.create_task(amap(same, range(4), rate=limiter))
+        await asyncio.sleep(0.01)
+        blocking = jobs.map(same, range(3), rate=limiter)
+        return blocking, await behind
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ([0, 1, 2], [0, 1, 2, 3])

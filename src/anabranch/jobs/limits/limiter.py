@@ -27,7 +27,7 @@ class Limiter:
     """Keeps a :class:`RateLimit` across calls, tasks, threads and event loops.
 
     First come, first served: a small request waits behind a large one that came before.
-    Only the head of the queue has a timer, so an admission costs one timer and one
+    A loop has one timer, for the head of the queue, so an admission costs one timer and one
     wake-up, however many wait. Pass one limiter as ``rate=`` to every call that uses the
     same service, or call :meth:`acquire` yourself.
 
@@ -40,8 +40,7 @@ class Limiter:
         self._allowance = Allowance(rate)
         self._queue: deque[_Waiter] = deque()
         self._lock = Lock()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_loop: asyncio.AbstractEventLoop | None = None
+        self._timers: dict[asyncio.AbstractEventLoop, asyncio.TimerHandle] = {}
 
     @property
     def waiting(self) -> int:
@@ -66,8 +65,8 @@ class Limiter:
                 return 0.0
             waiter = _Waiter(loop, tokens)
             self._queue.append(waiter)
-            if self._head() is waiter:
-                self._set_timer(waiter)
+            if loop not in self._timers:
+                self._set_timer(loop)
         try:
             await waiter.future
         except asyncio.CancelledError:
@@ -82,23 +81,23 @@ class Limiter:
         """
         with self._lock:
             self._allowance.give_back(tokens=estimated - used)
-            self._reset_timer()
+            self._reset_timers()
 
     def _abandon(self, waiter: _Waiter) -> None:
         with self._lock:
             if waiter.admitted:
                 # Admitted and cancelled in the same turn: nobody uses the admission.
                 self._allowance.give_back(requests=1, tokens=waiter.tokens)
-                self._reset_timer()
+                self._reset_timers()
             elif self._queue and self._queue[0] is waiter:
                 self._queue.popleft()
-                self._reset_timer()
+                self._reset_timers()
             # Elsewhere in the queue it is passed over when its turn comes.
 
     def _admit(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called by the head's timer, on the head's loop."""
+        """Called by a loop's timer, for whoever is the head: its own loop may be busy."""
         with self._lock:
-            self._timer = None
+            self._timers.pop(loop, None)
             now = loop.time()
             while (head := self._head()) is not None:
                 if self._allowance.wait_s(now, head.tokens) > INSTANT_S:
@@ -112,7 +111,7 @@ class Limiter:
                     head.future.set_result(None)
                 else:
                     head.loop.call_soon_threadsafe(_wake, head.future)
-            self._reset_timer()
+            self._set_timer(loop)
 
     def _head(self) -> _Waiter | None:
         """Who is next, brought to the front: those of loops that stand still are not."""
@@ -125,23 +124,34 @@ class Limiter:
                 self._queue.append(head)
         return None
 
-    def _reset_timer(self) -> None:
-        if self._timer is not None:
-            # Only its own loop may touch a timer; one that rings for nothing does no harm.
-            if self._timer_loop is _running_loop():
-                self._timer.cancel()
-            self._timer = None
-        if self._queue:
-            self._set_timer(self._queue[0])
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On ``loop``, which has a timer for the head as long as any waiter is its own."""
+        head = self._head()
+        if head is None or all(waiter.loop is not loop for waiter in self._queue):
+            return
+        wait_s = self._allowance.wait_s(loop.time(), head.tokens)
+        self._timers[loop] = loop.call_later(wait_s, self._admit, loop)
 
-    def _set_timer(self, head: _Waiter) -> None:
-        """The lock is held. Loops share the machine's monotonic clock."""
-        if head.loop is _running_loop():
-            wait_s = self._allowance.wait_s(head.loop.time(), head.tokens)
-            self._timer = head.loop.call_later(wait_s, self._admit, head.loop)
-            self._timer_loop = head.loop
-        elif not head.loop.is_closed():
-            head.loop.call_soon_threadsafe(self._admit, head.loop)
+    def _reset_timers(self) -> None:
+        """The head's turn may be sooner than it was. Loops share the machine's clock."""
+        here = _running_loop()
+        for loop in list(self._timers):
+            if loop is here:
+                if (timer := self._timers.pop(loop, None)) is not None:
+                    timer.cancel()
+                self._set_timer(loop)
+            elif loop.is_closed():
+                del self._timers[loop]
+            else:
+                # Only its own thread may touch a timer; one that rings early does no harm.
+                loop.call_soon_threadsafe(self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            timer = self._timers.pop(loop, None)
+        if timer is not None:
+            timer.cancel()
+        self._admit(loop)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
