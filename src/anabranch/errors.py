@@ -10,7 +10,7 @@
     ├── CircuitOpen       a circuit breaker lets nothing through
     ├── RunTimeout        a whole run took too long (also a TimeoutError)
     ├── JournalError      a journal cannot be read or written
-    ├── LoopError         a synchronous call was made where it would deadlock
+    ├── LoopError         something is used on an event loop where it cannot work
     ├── SourceError       one source cannot be read: the others go on
     ├── ModelError        an embedding model's files are missing or not the expected ones
     ├── StoreError        the store cannot be read or written

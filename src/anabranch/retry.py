@@ -51,7 +51,7 @@ On: TypeAlias = (
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error, or the one it was raised from, tells of."""
-    for link in _chain(error):
+    for link in chain_of(error):
         if (status := _own_status(link)) is not None:
             return status
     return None
@@ -65,7 +65,7 @@ def retry_after_s(error: BaseException, now: float) -> float | None:
             and ``retry-after`` of its response.
         now: Seconds since the Unix epoch, for a date in the header.
     """
-    for link in _chain(error):
+    for link in chain_of(error):
         said = _attribute(link, "retry_after")
         if isinstance(said, int | float):
             return max(0.0, float(said))
@@ -85,7 +85,7 @@ def is_throttle(error: BaseException) -> bool:
         return True
     return status in (None, 400) and any(
         isinstance(code, str) and THROTTLE_CODES.search(code) is not None
-        for code in map(_code, _chain(error))
+        for code in map(_code, chain_of(error))
     )
 
 
@@ -96,7 +96,7 @@ def is_transient(error: BaseException) -> bool:
     error with any other HTTP status is not, whatever its class, nor is a used-up quota,
     which some services tell of with 429.
     """
-    if any(_code(link) in USED_UP for link in _chain(error)):
+    if any(_code(link) in USED_UP for link in chain_of(error)):
         return False
     if is_throttle(error):
         return True
@@ -107,7 +107,7 @@ def is_transient(error: BaseException) -> bool:
         isinstance(link, TimeoutError | ConnectionError)
         or any(kind.__name__ in TRANSIENT_NAMES for kind in type(link).__mro__)
         or isinstance(_attribute(link, "retry_after"), int | float)
-        for link in _chain(error)
+        for link in chain_of(error)
     )
 
 
@@ -207,7 +207,8 @@ def _attribute(holder: object, name: str) -> Any:
         return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """The error, the one that it was raised from, and so on."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

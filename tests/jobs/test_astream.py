@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -250,7 +250,7 @@ def test_a_job_that_closes_its_own_stream_is_told_so(isolation: Any) -> None:
     run_virtual(main())
 
 
-def test_a_failure_whose_raising_was_interrupted_is_raised_by_the_next_call() -> None:
+def fails_on_one_and_two_cleans_up(cleaned: list[int]) -> Callable[[int], Awaitable[int]]:
     async def job(item: int) -> int:
         if item == 1:
             await asyncio.sleep(1)
@@ -260,10 +260,16 @@ def test_a_failure_whose_raising_was_interrupted_is_raised_by_the_next_call() ->
                 await asyncio.sleep(100)
             finally:
                 await asyncio.sleep(10)
+                cleaned.append(item)
         return item
 
+    return job
+
+
+def test_a_failure_whose_raising_was_interrupted_is_raised_by_the_next_call() -> None:
     async def main() -> list[int]:
         got: list[int] = []
+        job = fails_on_one_and_two_cleans_up([])
         async with astream(job, range(9), concurrency=3, ordered=True) as results:
             got.append(await anext(results))
             with pytest.raises(TimeoutError):
@@ -280,20 +286,9 @@ def test_a_failure_whose_raising_was_interrupted_is_raised_by_the_next_call() ->
 def test_a_consumer_that_is_busy_while_a_job_fails_cuts_no_clean_up_off() -> None:
     cleaned: list[int] = []
 
-    async def job(item: int) -> int:
-        if item == 1:
-            await asyncio.sleep(1)
-            raise ValueError("one")
-        if item == 2:
-            try:
-                await asyncio.sleep(100)
-            finally:
-                await asyncio.sleep(10)
-                cleaned.append(item)
-        return item
-
     async def main() -> None:
         with pytest.raises(ValueError, match="one"):
+            job = fails_on_one_and_two_cleans_up(cleaned)
             async with astream(job, range(3), concurrency=3) as results:
                 async for _ in results:
                     await asyncio.sleep(5)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -406,3 +408,77 @@ def test_a_result_that_is_too_large_is_named_with_its_size(tmp_path: Path) -> No
     with pytest.raises(JournalError, match=r"1,000,000,0.. bytes cannot be stored"):
         jobs_map(large, [1], journal=tmp_path / "j")
     jobs_map(double, [1], journal=tmp_path / "j")
+
+
+SECOND = """
+import sys
+from anabranch import jobs
+from anabranch.errors import JournalError
+
+def text(item):
+    return str(item)
+
+try:
+    jobs.map(text, [100], journal=sys.argv[1], executor="thread")
+except JournalError as error:
+    print(error)
+"""
+
+
+def second_run(path: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SECOND, path], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_copy_that_is_made_while_a_run_is_at_work_lets_no_other_run_in(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "j"
+    said: list[str] = []
+
+    async def job(item: int) -> int:
+        if item == 1:
+            shutil.copy(path, tmp_path / "copy")
+            with pytest.raises(JournalError, match="in use by another run"):
+                await amap(double, [1], journal=path)
+            said.append(await asyncio.to_thread(second_run, path))
+        return item
+
+    assert jobs_map(job, range(3), journal=path, concurrency=1) == [0, 1, 2]
+    assert "in use by another run" in said[0]
+    assert second_run(path) == ""
+
+
+def test_a_child_that_is_forked_while_a_run_is_at_work_keeps_no_lock(
+    tmp_path: Path,
+) -> None:
+    program = f"""
+import os, time
+from anabranch import jobs
+
+def job(item):
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    return item
+
+jobs.map(job, [1], journal={str(tmp_path / "j")!r}, executor="thread")
+print("done", flush=True)
+os._exit(0)  # the child lives on
+"""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        process.wait()
+        try:
+            assert second_run(tmp_path / "j") == ""
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

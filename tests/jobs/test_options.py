@@ -587,6 +587,9 @@ def test_what_is_waited_for_at_a_limit_is_observed() -> None:
         ({"executor": "gpu"}, "executor must be"),
         ({"errors": "ignore"}, "errors must be"),
         ({"total": -1}, "total must be"),
+        ({"rate": RateLimit(tokens=5), "cost": -1}, "cost must be at least 0, not -1"),
+        ({"journal": "a\0b"}, "journal must be the path of a file"),
+        ({"progress": wait}, "progress must be .* a synchronous function"),
         ({"key": "url"}, "key must be a function of an item, not 'url'"),
         ({"priority": 3}, "priority must be a function of an item"),
     ],
@@ -680,22 +683,29 @@ def test_the_typed_options_are_the_recorded_ones_and_help_shows_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("kind", "given", "said"),
     [
-        (lambda: Hedge(percentile="3"), "percentile must be a finite number"),  # type: ignore[arg-type]
-        (lambda: Hedge(budget=None), "budget must be a finite number"),  # type: ignore[arg-type]
-        (lambda: Retry(max_elapsed=float("nan")), "max_elapsed must be at least 0"),
-        (lambda: Retry(max_retry_after=float("nan")), "max_retry_after must be at least 0"),
-        (lambda: Retry(on=3), "on must be exception types or a function"),  # type: ignore[arg-type]
-        (lambda: Retry(wait=0.5), "wait must be a strategy of tenacity"),
+        (Hedge, {"percentile": "3"}, "percentile must be a finite number"),
+        (Hedge, {"budget": None}, "budget must be a finite number"),
+        (Retry, {"max_elapsed": float("nan")}, "max_elapsed must be at least 0"),
+        (Retry, {"max_retry_after": float("nan")}, "max_retry_after must be at least 0"),
+        (Retry, {"on": 3}, "on must be exception types or a function"),
+        (Retry, {"wait": 0.5}, "wait must be a strategy of tenacity"),
     ],
 )
-def test_a_record_that_cannot_be_meant_is_refused(make: Any, said: str) -> None:
+def test_a_record_that_cannot_be_meant_is_refused(kind: Any, given: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        make()
+        kind(**given)
 
 
 def test_a_stream_that_is_ordered_by_a_word_is_refused() -> None:
     word: Any = "no"
     with pytest.raises(UsageError, match="ordered must be True or False"):
         astream(wait, [1], ordered=word)
+
+
+def test_a_priority_that_is_asynchronous_is_refused() -> None:
+    priority: Any = wait
+
+    with pytest.raises(UsageError, match="priority must be a synchronous function"):
+        run_virtual(amap(wait, [1], priority=priority))

@@ -91,7 +91,7 @@ class Admission:
         if self._measures:
             step = self._measured(step)
         if self._limiter is not None:
-            cost = number_of("cost", options.cost)
+            cost = number_of("cost", options.cost, least=0)
             step = _rated(step, self._limiter, cost, observer)
         if self.gate is not None:
             priority = number_of("priority", options.priority)

@@ -57,26 +57,31 @@ def check_call(fn: object, items: object) -> None:
 
 
 def number_of(
-    name: str, value: Callable[[Any], float] | float | None
+    name: str, value: Callable[[Any], float] | float | None, least: float = float("-inf")
 ) -> Callable[[Any], float]:
     """The function of an item that an option stands for, which gives finite numbers."""
     if not callable(value):
-        given = checked_number(name, 0.0 if value is None else value)
+        given = checked_number(name, 0.0 if value is None else value, least)
         return lambda _: given
-    return lambda item: checked_number(name, value(item))
+    return lambda item: checked_number(name, value(item), least)
 
 
-def checked_number(name: str, value: object) -> float:
-    """``value``, if it is a finite number.
+def checked_number(name: str, value: object, least: float = float("-inf")) -> float:
+    """``value``, if it is a finite number of at least ``least``.
 
     Raises:
         UsageError: It names the option and the value.
     """
     try:
-        if not isinstance(value, str) and isfinite(cast("float", value)):
-            return float(cast("float", value))
+        if not isinstance(value, str) and isfinite(number := cast("float", value)):
+            if number >= least:
+                return float(number)
+            raise UsageError(f"{name} must be at least {least:g}, not {number!r}")
     except TypeError:
         pass
+    if iscoroutine(value):
+        value.close()
+        raise UsageError(f"{name} must be a synchronous function, not an async one")
     raise UsageError(f"{name} must be a finite number, or give one, not {value!r}")
 
 

@@ -7,7 +7,7 @@ the number of workers. What must hold after a crash at any point:
 * ``put`` returns after its transaction is committed, and a run hands on no result before:
   whoever has seen a result will never see the item done again.
 * A job that ended but was not committed is done again: at least once, never not at all.
-* The file is locked by its connection; the lock dies with the process.
+* The file is locked as long as it is open; the lock dies with the process.
 
 The write-ahead log is not forced to the disk at each commit: it survives the death of the
 process, while a loss of power may take the last results. They are done again.
@@ -25,12 +25,15 @@ import types
 import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from os import PathLike, fspath
 from typing import Any, Final
 
 from anabranch.errors import JournalError
+from anabranch.jobs.filelock import FileLock
 
 APPLICATION_ID: Final = 0x616E6A31  # "anj1": a journal of jobs, first format
+_IN_USE: Final = "{} is in use by another run: wait for it, or give another path"
 ROW_OVERHEAD_BYTES: Final = 1000
 NEVER_PICKLED: Final = (
     collections.abc.AsyncIterator,
@@ -59,16 +62,16 @@ class Journal:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = fspath(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="anabranch-journal")
         self._asked: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._told: list[tuple[bytes, bytes, asyncio.Future[Any]]] = []
         self._writing: asyncio.Future[Any] | None = None
+        self._closing = ExitStack()
         try:
-            self._connection = _open(self.path)
+            self._connection = _open(self.path, self._closing)
         except sqlite3.Error as error:
-            self._thread.shutdown(wait=False)
             raise JournalError(_sentence(self.path, error)) from error
         # A row is its key, its value, and some bytes more.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="anabranch-journal")
         limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
         self._most_bytes = limit - ROW_OVERHEAD_BYTES
 
@@ -116,7 +119,7 @@ class Journal:
                 self._write()
             else:
                 await asyncio.wait((self._writing,))
-        await self._in_thread(self._connection.close)
+        await self._in_thread(self._closing.close)
         self._thread.shutdown(wait=False)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -223,11 +226,19 @@ def check_result_type(fn: Callable[..., Any]) -> None:
             )
 
 
-def _open(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=0, isolation_level=None, check_same_thread=False
-    )
-    try:
+def _open(path: str, closing: ExitStack) -> sqlite3.Connection:
+    """The connection, and in ``closing`` what has to be done at its end."""
+    with ExitStack() as done:
+        # Before SQLite touches the file, and until it has left it.
+        with suppress(OSError):  # where it cannot be opened, SQLite says so
+            try:
+                done.callback(FileLock(path).release)
+            except BlockingIOError:
+                raise JournalError(_IN_USE.format(path)) from None
+        connection = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        done.callback(connection.close)
         # Exclusive: a second process is refused at once, and no shared memory is needed.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         _check_kind(connection, path)
@@ -240,10 +251,8 @@ def _open(path: str) -> sqlite3.Connection:
             "WITHOUT ROWID"
         )
         connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        closing.push(done.pop_all())
+        return connection
 
 
 def _check_kind(connection: sqlite3.Connection, path: str) -> None:
@@ -258,7 +267,7 @@ def _check_kind(connection: sqlite3.Connection, path: str) -> None:
 def _sentence(path: str, error: sqlite3.Error) -> str:
     what = str(error)
     if "locked" in what:
-        return f"{path} is in use by another run: wait for it, or give another path"
+        return _IN_USE.format(path)
     if "readonly" in what or "read-only" in what:
         return f"{path} cannot be written to: make it and its folder writable"
     if "full" in what:

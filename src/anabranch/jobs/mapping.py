@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 from anabranch.errors import RunTimeout
 from anabranch.jobs.check import check_call
 from anabranch.jobs.crew import ABSENT
+from anabranch.jobs.notes import carry
 from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.portal import asyncio_run
@@ -160,7 +161,7 @@ async def collect(
     try:
         await run.join()
     except asyncio.CancelledError as error:
-        error.partial = results.finished()  # type: ignore[attr-defined]  # for asyncio_run
+        carry(error, results.finished())
         raise
     if isinstance(run.failure, RunTimeout):
         run.failure.partial = results.finished()
@@ -237,5 +238,5 @@ def interrupt_carries(results: Results) -> Generator[None]:
         yield
     except KeyboardInterrupt as error:
         # The run has ended by now, perhaps well and just before.
-        error.partial = results.finished()  # type: ignore[attr-defined]
+        carry(error, results.finished())
         raise

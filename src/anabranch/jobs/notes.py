@@ -12,6 +12,11 @@ def note(error: BaseException, text: str) -> None:
         error.add_note(text)
 
 
+def carry(error: BaseException, partial: object) -> None:
+    """Let ``error`` carry as ``partial`` what had finished before it."""
+    error.partial = partial  # type: ignore[attr-defined]  # Python's classes declare none
+
+
 def said(error: BaseException) -> str:
     """The class of ``error`` and what it says, even if its ``__str__`` fails."""
     name = type(error).__name__

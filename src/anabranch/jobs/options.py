@@ -213,10 +213,14 @@ def _check_observer(observer: object) -> None:
 
 
 def _check_path(journal: Any) -> None:
-    if not isinstance(journal, str | PathLike) or fspath(journal) in ("", ":memory:"):
+    if not isinstance(journal, str | PathLike) or not _names_a_file(fspath(journal)):
         raise UsageError(
             f"journal must be the path of a file, not {journal!r}, which keeps nothing"
         )
+
+
+def _names_a_file(path: str | bytes) -> bool:
+    return isinstance(path, str) and path not in ("", ":memory:") and "\0" not in path
 
 
 def takes_options(fn: F) -> F:

@@ -18,6 +18,7 @@ from contextvars import Context, copy_context
 from typing import Any, Generic, TypeVar
 
 from anabranch.errors import LoopError
+from anabranch.jobs.notes import carry
 
 R = TypeVar("R")
 
@@ -72,7 +73,7 @@ class _Portal:
                 # The clean-up is awaited; of its outcome only what had finished is news.
                 partial = getattr(call.result.exception(), "partial", None)
                 if partial is not None:
-                    error.partial = partial  # type: ignore[attr-defined]
+                    carry(error, partial)
             raise
 
 
@@ -134,7 +135,8 @@ def asyncio_run(coro: Awaitable[R]) -> R:
     exception comes back as the same object. Ctrl-C cancels it, waits for its clean-up and
     raises ``KeyboardInterrupt``, which carries as ``partial`` the results by index that a
     run of jobs inside it had. If the calling thread has a running loop, that loop
-    stands still for as long: inside a coroutine, ``await`` instead.
+    stands still for as long: inside a coroutine, ``await`` instead. There the first
+    Ctrl-C only asks ``asyncio.run`` to cancel its task, and the second one interrupts.
 
     Raises:
         LoopError: Called on the background loop itself, where it would wait for itself.

@@ -13,6 +13,7 @@ import sys
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
@@ -306,9 +307,10 @@ def _shown(
         return Progress(progress)
     if progress is True:
         return Progress()
-    if isinstance(progress, type) or not callable(progress):
+    fits = not isinstance(progress, type) and not iscoroutinefunction(progress)
+    if not fits or not callable(progress):
         raise UsageError(
-            "progress must be True, False, a title, a function of a Status, or an "
-            f"observer (the object, not its class), not {progress!r}"
+            "progress must be True, False, a title, a synchronous function of a Status, or "
+            f"an observer (the object, not its class), not {progress!r}"
         )
     return CallbackProgress(progress)

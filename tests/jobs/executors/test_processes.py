@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientResponseError, RequestInfo
+from multidict import CIMultiDict, CIMultiDictProxy
+from tenacity import wait_fixed
+from yarl import URL
 
 from anabranch import amap, asyncio_run, jobs
 from anabranch.errors import ExecutorClosed, LoopError, WorkerLost
 from anabranch.jobs.executors import Dispatcher, ProcessExecutor
+from anabranch.retry import Retry
 from tests.jobs.executors.work import (
     OwnWords,
     Refused,
@@ -179,10 +184,11 @@ def test_what_cannot_travel_fails_by_itself_and_says_so() -> None:
     assert isinstance(result, TypeError)
     assert "the result of" in str(result)
     assert "Return plain data" in str(result)
-    assert isinstance(exception, RuntimeError)
-    assert "ValueError: the message" in str(exception)
-    assert "cannot be pickled" in str(exception)
+    assert isinstance(exception, ValueError)
+    assert str(exception) == "the message"
+    assert "<unlocked" in exception.lock  # type: ignore[attr-defined]  # set in give
     assert "in give" in exception.__notes__[0]
+    assert "cannot be pickled came copies: lock" in exception.__notes__[1]
     assert isinstance(item, TypeError)
     assert "an item, a lock, cannot be sent" in str(item)
 
@@ -190,6 +196,9 @@ def test_what_cannot_travel_fails_by_itself_and_says_so() -> None:
 class Unspeakable(Exception):
     def __init__(self) -> None:
         self.lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return _only_in, (0,)
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -213,8 +222,66 @@ def _only_in(pid: int) -> OnlyThere:
     return OnlyThere()
 
 
+@pytest.mark.parametrize("kind", [Unspeakable, NoException])
+def test_an_exception_that_cannot_be_pickled_comes_back_as_one_of_its_class(
+    kind: Any,
+) -> None:
+    def fail(_: object) -> None:
+        raise kind
+
+    [error] = asyncio.run(answers(ProcessExecutor(1), fail, [0]))
+    assert type(error) is kind
+    assert "in fail" in error.__notes__[0]
+
+
+class Busy(Exception):
+    def __init__(self, headers: object) -> None:
+        super().__init__("busy")
+        self.response = Response(headers)
+
+
+class Response:
+    def __init__(self, headers: object) -> None:
+        self.status_code = 503
+        self.headers = headers
+        self.connection = threading.Lock()
+
+
+def from_a_broken_connection() -> None:
+    raise LookupError("nothing there") from ConnectionResetError()
+
+
+def busy() -> None:
+    raise Busy(CIMultiDictProxy(CIMultiDict({"Retry-After": "0"})))
+
+
+def busy_of_aiohttp() -> None:
+    nothing = CIMultiDictProxy(CIMultiDict[str]())
+    request = RequestInfo(URL("http://localhost/"), "GET", nothing)
+    headers = CIMultiDict({"Retry-After": "0"})
+    raise ClientResponseError(request, (), status=503, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind"),
+    [
+        (from_a_broken_connection, LookupError),
+        (busy, Busy),
+        (busy_of_aiohttp, ClientResponseError),
+    ],
+)
+def test_a_failure_is_tried_again_as_if_it_were_here(fail: Any, kind: type) -> None:
+    retry = Retry(3, wait=wait_fixed(0))
+    for executor in ("thread", "process"):
+        [outcome] = jobs.map(
+            lambda _: fail(), [0], executor=executor, retry=retry, errors="return"
+        )
+        assert type(outcome.error) is kind
+        assert outcome.attempts == 3
+
+
 def test_an_exception_that_makes_difficulties_is_told_by_name_and_traceback() -> None:
-    kinds = [Unspeakable, NoException, OnlyThere]
+    kinds = [OnlyThere]
 
     def fail(number: int) -> None:
         raise kinds[number]
@@ -644,13 +711,15 @@ def test_a_script_needs_no_guard_and_its_own_classes_travel(tmp_path: Path) -> N
 
 
 PARENT = """
-import asyncio, os, subprocess, sys, time
+import asyncio, os, re, subprocess, sys, time
 from anabranch.jobs.executors import ProcessExecutor
 
 def work(folder):
     open(f"{folder}/pid-{os.getpid()}", "w")
     if folder.endswith("busy"):
         time.sleep(300)
+    if folder.endswith("in-c"):
+        re.match(r"(a+)+$", "a" * 60 + "b")  # for longer than the universe lasts
 
 async def main():
     executor = ProcessExecutor(2)
@@ -668,13 +737,18 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("state", ["busy", "idle", "copied"])
+IN_C = pytest.param(
+    "in-c", marks=pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
+)
+
+
+@pytest.mark.parametrize("state", ["busy", "idle", "copied", IN_C])
 def test_a_killed_parent_leaves_no_orphan(tmp_path: Path, state: str) -> None:
     folder = tmp_path / state
     folder.mkdir()
     parent = subprocess.Popen([sys.executable, "-c", PARENT, folder])
     [pid] = until_now(lambda: seen(folder))
-    if state != "busy":
+    if state in ("idle", "copied"):
         until_now((folder / "idle").exists)
     parent.kill()
     parent.wait()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import Any
 
 import pytest
 
-from anabranch.errors import UsageError
+from anabranch import amap, jobs
+from anabranch.errors import ExecutorClosed, UsageError
 from anabranch.jobs.executors import (
     Dispatcher,
     Executor,
@@ -104,6 +109,95 @@ def test_nothing_is_left_after_closing_and_it_may_be_used_again() -> None:
             assert threading.active_count() == before
 
     asyncio.run(main())
+
+
+def test_a_run_whose_executor_is_closed_ends_and_starts_nothing_new() -> None:
+    release = threading.Event()
+    begun: list[int] = []
+
+    def hold(item: int) -> None:
+        begun.append(item)
+        release.wait(30)
+
+    async def main() -> None:
+        executor = ThreadExecutor(2)
+        run = asyncio.create_task(
+            amap(hold, range(9), executor=executor, errors="return", concurrency=2)
+        )
+        while len(begun) < 2:
+            await asyncio.sleep(0.001)
+        closing = asyncio.create_task(executor.aclose())
+        await asyncio.sleep(0)
+        release.set()
+        await closing
+        outcomes = await run
+        assert [type(outcome.error) for outcome in outcomes] == [ExecutorClosed] * 9
+        assert begun == [0, 1]
+        assert await amap(double, [1], executor=executor) == [2]
+        await executor.aclose()
+
+    asyncio.run(main())
+
+
+def test_closing_waits_for_the_threads_of_other_loops_too() -> None:
+    begun, release = threading.Event(), threading.Event()
+    executor = ThreadExecutor(1)
+    ended: list[type] = []
+
+    def hold(_: int) -> None:
+        begun.set()
+        release.wait(30)
+
+    def other() -> None:
+        [outcome] = jobs.map(hold, [1], executor=executor, errors="return")
+        ended.append(type(outcome.error))
+
+    async def main() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        await asyncio.to_thread(begun.wait, 30)
+        closing = asyncio.create_task(executor.aclose())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        release.set()
+        await closing
+        await asyncio.to_thread(thread.join, 30)
+
+    asyncio.run(main())
+    assert ended == [ExecutorClosed]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    program = """
+        import asyncio, os
+        from anabranch import jobs
+        from anabranch.jobs import ThreadExecutor
+
+        executor = ThreadExecutor(1)
+        assert jobs.map(str, [1], executor=executor) == ["1"]
+        child = os.fork()
+        if child == 0:
+            assert jobs.map(str, [2], executor=executor) == ["2"]
+            asyncio.run(executor.aclose())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert jobs.map(str, [3], executor=executor) == ["3"]
+    """
+    done = subprocess.run(
+        # From Python 3.12 on, a fork in a process with threads is warned of.
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            textwrap.dedent(program),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_coroutine_that_comes_out_of_a_thread_is_refused() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from inspect import iscoroutine
 from typing import Any
 
+from anabranch.errors import ExecutorClosed
 from anabranch.jobs.check import check_count
 from anabranch.jobs.cores import usable_cores
 from anabranch.jobs.executors.protocol import Reply
+from anabranch.jobs.executors.staff import CLOSED
 from anabranch.jobs.executors.waiting import settle
 
 # As in concurrent.futures: enough to wait in, few enough for a machine with many cores.
@@ -38,30 +42,61 @@ class ThreadExecutor:
             threads = min(MOST_THREADS, usable_cores() + SPARE_THREADS)
         check_count("threads", threads)
         self.slots = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._running: set[asyncio.Future[list[Reply]]] = set()
+        self._lock = threading.Lock()
+        self._threads: _Threads | None = None
 
     async def run(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Reply]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.slots, thread_name_prefix="anabranch")
-        submitted: Future[list[Reply]] = self._pool.submit(
-            copy_context().run, _run, fn, items
-        )
+        with self._lock:
+            # A forked child has none of its parent's threads.
+            if self._threads is None or self._threads.pid != os.getpid():
+                self._threads = _Threads(self.slots)
+            threads = self._threads
+            submitted = threads.submit(copy_context().run, _run, fn, items)
         running = asyncio.wrap_future(submitted)
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
         try:
-            return await asyncio.shield(running)
+            replies = await asyncio.shield(running)
         except asyncio.CancelledError:
             submitted.cancel()  # helps if no thread had taken it
             await settle([running])
             raise
+        if threads.closed:
+            raise ExecutorClosed(CLOSED)
+        return replies
 
     async def aclose(self) -> None:
-        interrupted = await settle(list(self._running))
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown()  # its threads are idle: they end within a moment
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None and threads.pid == os.getpid():
+            await threads.aclose()
+
+
+class _Threads:
+    """The threads between two closings of an executor, in one process.
+
+    Attributes:
+        closed: The executor was closed: who still waits for them is told so.
+        pid: The process that they are in.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.closed = False
+        self.pid = os.getpid()
+        self._pool = ThreadPoolExecutor(number, thread_name_prefix="anabranch")
+        self._running: set[Future[list[Reply]]] = set()
+
+    def submit(self, *call: Any) -> Future[list[Reply]]:
+        submitted: Future[list[Reply]] = self._pool.submit(*call)
+        self._running.add(submitted)
+        submitted.add_done_callback(self._running.discard)
+        return submitted
+
+    async def aclose(self) -> None:
+        """Return when they have ended, whichever loops wait for them."""
+        self.closed = True
+        interrupted = await settle(
+            [asyncio.wrap_future(submitted) for submitted in tuple(self._running)]
+        )
+        self._pool.shutdown()  # they are idle: they end within a moment
         if interrupted is not None:
             raise interrupted
 

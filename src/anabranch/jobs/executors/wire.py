@@ -16,16 +16,18 @@ import pickle
 import struct
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import FunctionType
-from typing import Any, TypeAlias
+from types import FunctionType, SimpleNamespace
+from typing import Any, TypeAlias, cast
 
 from anabranch.jobs.executors.protocol import Reply
 from anabranch.jobs.notes import note, said, shown
+from anabranch.retry import chain_of
 
 Part: TypeAlias = bytes | bytearray | memoryview
 """What a message consists of."""
@@ -239,20 +241,36 @@ def with_traceback(error: BaseException, where: str, ours: str) -> BaseException
 
 
 def _dumps_error(error: BaseException) -> bytes:
-    """The exception, and what stands for it where it cannot be loaded."""
-    why = ""
-    try:
-        data = _pickled_error(error)
-        if not isinstance(loads(data), BaseException):  # some can only be written
-            raise TypeError("what was pickled is no exception")  # noqa: TRY301
-    except Exception as unfit:
-        data, why = b"", said(unfit)
-    notes = [str(text) for text in getattr(error, "__notes__", ())]
-    return pickle.dumps((data, f"{type(error).__module__}.{said(error)}", notes, why))
+    """The exception and those that it was raised from, which pickle leaves out."""
+    return pickle.dumps([_dumps_link(link) for link in chain_of(error)])
 
 
 def _loads_error(data: Part) -> BaseException:
-    pickled, text, notes, why = loads(data)
+    first, *causes = [_loads_link(*link) for link in loads(data)]
+    error = first
+    for cause in causes:
+        error.__cause__ = cause
+        error = cause
+    return first
+
+
+def _dumps_link(error: BaseException) -> tuple[bytes, str, list[str], str]:
+    """The exception, and what stands for it where it cannot be loaded."""
+    data, whys = b"", list[str]()
+    for form in (error, _Remains(error)):
+        try:
+            pickled = _pickled_error(form)
+            if isinstance(loads(pickled), BaseException):  # some can only be written
+                data = pickled
+                break
+            whys.append("what was pickled is no exception")
+        except Exception as unfit:
+            whys.append(said(unfit))
+    notes = [str(text) for text in getattr(error, "__notes__", ())]
+    return data, f"{type(error).__module__}.{said(error)}", notes, "".join(whys[:1])
+
+
+def _loads_link(pickled: bytes, text: str, notes: list[str], why: str) -> BaseException:
     if pickled:
         try:
             error = loads(pickled)
@@ -265,12 +283,50 @@ def _loads_error(data: Part) -> BaseException:
     stand_in = RuntimeError(
         f"{text} (in place of the exception, which cannot be pickled: {why})"
     )
-    for text in notes:
-        note(stand_in, text)
+    for noted in notes:
+        note(stand_in, noted)
     return stand_in
 
 
-def _pickled_error(error: BaseException) -> bytes:
+class _Remains:
+    """Pickled in place of an exception: the same, without what cannot travel of it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = self._error
+        state = {name: _portable(value) for name, value in vars(error).items()}
+        changed = [name for name, value in vars(error).items() if state[name] is not value]
+        if changed:
+            text = f"instead of what cannot be pickled came copies: {', '.join(changed)}"
+            state["__notes__"] = [*state.get("__notes__", ()), text]
+        return _rebuilt, (type(error), tuple(map(_portable, error.args)), state)
+
+
+def _portable(value: Any) -> Any:
+    """A value, or a copy of what :mod:`~anabranch.retry` reads of it, or its text."""
+    try:
+        loads(dumps(value))
+    except Exception:
+        if isinstance(value, Mapping):  # headers
+            items = cast("Mapping[object, object]", value).items()
+            return {str(name): _portable(entry) for name, entry in items}
+        return _shape(value) or shown(value)
+    return value
+
+
+def _shape(value: object) -> SimpleNamespace | None:
+    """What tells of a response that it is one."""
+    told: dict[str, Any] = {}
+    for name in ("status", "status_code", "code", "headers"):
+        with suppress(Exception):
+            if (fact := getattr(value, name)) is not None:
+                told[name] = _portable(fact)
+    return SimpleNamespace(**told) if told else None
+
+
+def _pickled_error(error: object) -> bytes:
     file = io.BytesIO()
     _error_pickler()(file, pickle.HIGHEST_PROTOCOL).dump(error)
     return file.getvalue()

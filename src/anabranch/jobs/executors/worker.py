@@ -8,13 +8,16 @@ number, and is answered by ``[flags, reply, ...]``, a byte and a part for each i
 It ends with its parent, whatever happens to that: a thread waits for the socket to be hung
 up, and looks once a second whether the parent is still the same, since a process that the
 parent has forked may hold the other end open. A job in progress is killed then, with all
-processes that it has started. Why not ``PR_SET_PDEATHSIG``: it fires when the parent's
-*thread* ends, and exists on Linux only.
+processes that it has started. A job that keeps the interpreter's lock, in a regular
+expression say, keeps that thread from looking; so on Linux the kernel is asked to kill the
+process group when something happens to the socket during a job, which can only be the
+parent's end. Why not ``PR_SET_PDEATHSIG``: it fires when the parent's *thread* ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import os
 import select
@@ -25,6 +28,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
@@ -44,7 +48,13 @@ class _Worker:
         self._functions: Recent[bytes, list[Any]] = Recent(wire.MOST_FUNCTIONS)
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
+        self._flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+        self._hang_up = select.poll()
+        self._hang_up.register(connection, 0)
         self.busy = False
+        if sys.platform == "linux":
+            fcntl.fcntl(connection, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
 
     def receive(self) -> list[bytes] | None:
         """The next message; ``None`` when there will be no more."""
@@ -57,16 +67,28 @@ class _Worker:
 
     def serve(self) -> None:
         while (message := self.receive()) is not None:
-            self.busy = True
+            self._begin()
             number, function, *items = message
             # As it came, until it is first called: what is wrong with it, the items hear.
             held = self._functions.use(number, partial(_not_loaded, function))
             packed = [self._answer(held, item) for item in items]
             self._flush()
+            self._watch(0)
             self._send([bytes(ok for ok, _ in packed), *(data for _, data in packed)])
             self.busy = False
         if self._runner is not None:
             self._runner.close()
+
+    def _begin(self) -> None:
+        self.busy = True
+        if sys.platform == "linux":
+            self._watch(os.O_ASYNC)
+            if self._hang_up.poll(0):  # it happened just before
+                os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    def _watch(self, flag: int) -> None:
+        """Let the kernel act on what happens to the socket, or not."""
+        fcntl.fcntl(self._connection, fcntl.F_SETFL, self._flags | flag)
 
     def _answer(self, held: list[Any], data: bytes) -> tuple[bool, bytes]:
         fn: Any = None
@@ -92,7 +114,8 @@ class _Worker:
         # A worker may be killed at any time, and what jobs have printed is theirs.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOBase):
-                stream.flush()
+                with suppress(OSError, ValueError):  # broken or closed: no job's fault
+                    stream.flush()
 
     def _send(self, parts: list[bytes]) -> None:
         self._connection.sendall(wire.head(parts))
