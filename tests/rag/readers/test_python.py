@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import gc
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -136,15 +138,26 @@ def test_sources_are_read_in_many_threads_at_once():
     def let_others_in(phase: str, info: dict[str, int]) -> None:
         time.sleep(0)
 
+    def parse_beside_us() -> None:
+        while not done.is_set():
+            with suppress(SystemError):  # Python's own, which we do not have to suffer
+                ast.parse("x = " + "(" * 20 + ")" * 20)
+            time.sleep(0.001)
+
+    done = threading.Event()
+    beside_us = threading.Thread(target=parse_beside_us)
     source = Path(ast.__file__).read_bytes()
     threshold, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(50)
     sys.setswitchinterval(1e-6)
     gc.callbacks.append(let_others_in)
+    beside_us.start()
     try:
         with ThreadPoolExecutor(4) as threads:
             found = list(threads.map(defined, [source] * 16))
     finally:
+        done.set()
+        beside_us.join()
         gc.callbacks.remove(let_others_in)
         sys.setswitchinterval(interval)
         gc.set_threshold(*threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import threading
 import warnings
@@ -20,8 +21,9 @@ _LONG_DEFAULT = 40
 # since taking it away would not be safe among threads.
 _SOURCE = "<anabranch source>"
 _filters = threading.Lock()
-# Python 3.11 keeps the depth of a tree under construction once for all threads, and fails
-# if a collection of garbage lets another one in meanwhile.
+# Python keeps the depth of a tree under construction once for all threads, and fails if a
+# collection of garbage lets another one in meanwhile that parses as well
+# (python/cpython#106905). It need not be one of ours: printing a traceback parses.
 _parser = threading.Lock()
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -80,7 +82,13 @@ def parse(source: bytes) -> ast.Module:
     """
     _quieten()
     with _parser:
-        return ast.parse(source, _SOURCE)
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return ast.parse(source, _SOURCE)
+        finally:
+            if collects:
+                gc.enable()
 
 
 def defined(source: bytes) -> set[str]:
