@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "RealClock"]
+__all__ = ["Clock", "RealClock", "stopwatch"]
 
 
 class Clock(Protocol):
@@ -23,6 +24,16 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Return ``seconds`` later; after one turn of the loop for 0 or less."""
         ...
+
+
+def stopwatch() -> Callable[[], float]:
+    """The time of the running loop, in seconds, as fine as it can be had.
+
+    uvloop's counts whole milliseconds, and stands still during a turn of the loop. Both are
+    the machine's monotonic clock.
+    """
+    loop = asyncio.get_running_loop()
+    return time.monotonic if type(loop).__module__ == "uvloop" else loop.time
 
 
 class RealClock:

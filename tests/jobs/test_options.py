@@ -709,3 +709,15 @@ def test_a_priority_that_is_asynchronous_is_refused() -> None:
 
     with pytest.raises(UsageError, match="priority must be a synchronous function"):
         run_virtual(amap(wait, [1], priority=priority))
+
+
+def test_what_a_job_took_is_told_finer_than_uvloop_counts() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def quick(item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcomes = runner.run(amap(quick, range(100), errors="return"))
+    assert all(outcome.elapsed_s > 0 for outcome in outcomes)

@@ -6,12 +6,11 @@ pool has to itself. The rules are in the hearts of :mod:`~anabranch.jobs.limits`
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from anabranch.clock import RealClock
+from anabranch.clock import RealClock, stopwatch
 from anabranch.errors import CircuitOpen
 from anabranch.jobs.check import number_of
 from anabranch.jobs.job import Job, Step
@@ -86,7 +85,7 @@ class Admission:
             options: ``cost`` and ``priority`` are looked at.
             observer: Told who is held back.
         """
-        self._time = asyncio.get_running_loop().time
+        self._time = stopwatch()
         step = inner
         if self._measures:
             step = self._measured(step)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from anabranch.clock import RealClock
+from anabranch.clock import RealClock, stopwatch
 from anabranch.errors import JournalError, UsageError
 from anabranch.jobs.admission import Admission
 from anabranch.jobs.crew import ADVICE, is_no_awaitable, own_cancellation
@@ -70,7 +70,7 @@ class Course:
         self._closing = AsyncExitStack()
         self.room: int | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._time = asyncio.get_running_loop().time
+        self._time = stopwatch()
         if admission is None:
             admission = Admission(options)
             self._closing.callback(admission.close)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from anabranch.clock import stopwatch
 from anabranch.errors import UsageError
 from anabranch.jobs.check import check_positive, checked_number
 from anabranch.jobs.flight import end
@@ -95,8 +96,8 @@ async def hedged(
 
     If both fail, the error of the first one.
     """
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    now = stopwatch()
+    began = now()
     rule.started()
     first = start()
     racing = [first]
@@ -106,7 +107,7 @@ async def hedged(
             if not first.done() and not is_throttled() and rule.may_hedge():
                 racing.append(start())
         winner = await _first_good(racing)
-        rule.ended(loop.time() - began)
+        rule.ended(now() - began)
         return winner.result()
     finally:
         try:
