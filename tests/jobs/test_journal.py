@@ -195,6 +195,8 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(JournalError, match="cannot be opened"):
         jobs_map(double, [1], journal=tmp_path / "missing" / "j")
+    with pytest.raises(JournalError, match="is a folder: give the path of a file"):
+        jobs_map(double, [1], journal=tmp_path)
     assert not calls
 
 

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Final
 
 from anabranch.errors import JournalError
@@ -281,6 +282,8 @@ def _sentence(path: str, error: sqlite3.Error) -> str:
             "again with a new one"
         )
     if "unable to open" in what:
+        if Path(path).is_dir():
+            return f"{path} is a folder: give the path of a file in it"
         return f"{path} cannot be opened: its folder is not there, or not writable"
     if "I/O error" in what:
         return f"{path} cannot be read or written: is its disk read-only, full or failing?"
