@@ -10,6 +10,7 @@
     ├── CircuitOpen       a circuit breaker lets nothing through
     ├── RunTimeout        a whole run took too long (also a TimeoutError)
     ├── JournalError      a journal cannot be read or written
+    │   └── JournalConflict  somebody else has appended to it meanwhile
     ├── LoopError         something is used on an event loop where it cannot work
     ├── SourceError       one source cannot be read: the others go on
     ├── ModelError        an embedding model's files are missing or not the expected ones
@@ -17,7 +18,18 @@
     │   ├── StoreLocked   another process is writing to it
     │   └── StoreMismatch it was made with another model
     ├── RetrievalError    no retriever answered
-    └── ChatError         a language model's endpoint fails, refuses or breaks off
+    ├── ChatError         a language model's endpoint fails, refuses or breaks off
+    ├── WorkflowValidationError  a workflow is not well-formed
+    │   └── WorkflowConfigurationError  it has no steps, no start, or no stop
+    ├── WorkflowTimeoutError   a run took too long (also a TimeoutError)
+    ├── WorkflowRuntimeError   a run was used, or a step behaved, as it cannot be meant
+    │   ├── WorkflowStepDoesNotExistError  no step has this name
+    │   └── StreamOverrun      a reader fell behind what a stream keeps
+    ├── WorkflowCancelledByUser  a run was cancelled
+    ├── WorkflowDone           something was asked of a run that has ended
+    ├── ServiceNotFoundError   no service has this name
+    ├── ContextSerdeError      a context cannot be written down or read back
+    └── ContextStateError      a context was asked for what it cannot do now
 
 A user's own exception is never replaced: it comes back as the same object, with a
 note naming the item. A missing extra is an :class:`ImportError` with the command that
@@ -33,19 +45,31 @@ __all__ = [
     "AnabranchError",
     "ChatError",
     "CircuitOpen",
+    "ContextSerdeError",
+    "ContextStateError",
     "ExecutorClosed",
     "JobCancelled",
+    "JournalConflict",
     "JournalError",
     "LoopError",
     "ModelError",
     "RetrievalError",
     "RunTimeout",
+    "ServiceNotFoundError",
     "SourceError",
     "StoreError",
     "StoreLocked",
     "StoreMismatch",
+    "StreamOverrun",
     "UsageError",
     "WorkerLost",
+    "WorkflowCancelledByUser",
+    "WorkflowConfigurationError",
+    "WorkflowDone",
+    "WorkflowRuntimeError",
+    "WorkflowStepDoesNotExistError",
+    "WorkflowTimeoutError",
+    "WorkflowValidationError",
 ]
 
 
@@ -105,6 +129,18 @@ class JournalError(AnabranchError):
     """A journal is locked, damaged, full, read-only, or cannot hold a value."""
 
 
+class JournalConflict(JournalError):
+    """A journal is not where its writer left it: somebody else writes to it.
+
+    Attributes:
+        run_id: Whose journal.
+    """
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
 class LoopError(AnabranchError, RuntimeError):
     """A synchronous call was made from the loop that would have to serve it."""
 
@@ -162,3 +198,55 @@ class ChatError(AnabranchError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class WorkflowValidationError(AnabranchError):
+    """A workflow is not well-formed: the sentences name step and event."""
+
+
+class WorkflowConfigurationError(WorkflowValidationError):
+    """A workflow has no steps, no start event or no stop event."""
+
+
+class WorkflowTimeoutError(AnabranchError, TimeoutError):
+    """A run took longer than its workflow allows."""
+
+
+class WorkflowRuntimeError(AnabranchError):
+    """A run was used, or a step behaved, in a way that cannot be meant."""
+
+
+class WorkflowStepDoesNotExistError(WorkflowRuntimeError):
+    """An event was addressed to a step that the workflow does not have."""
+
+
+class StreamOverrun(WorkflowRuntimeError):
+    """A reader of a stream was so slow that events it had not seen were dropped.
+
+    Attributes:
+        missed: How many. The next event it asks for is the oldest that is kept.
+    """
+
+    def __init__(self, message: str, *, missed: int) -> None:
+        super().__init__(message)
+        self.missed = missed
+
+
+class WorkflowCancelledByUser(AnabranchError):
+    """A run was cancelled with ``cancel_run``."""
+
+
+class WorkflowDone(AnabranchError):
+    """Something was asked of a run that has ended."""
+
+
+class ServiceNotFoundError(AnabranchError):
+    """No workflow was added under this name."""
+
+
+class ContextSerdeError(AnabranchError):
+    """A context cannot be written down, or what was written cannot be read back."""
+
+
+class ContextStateError(AnabranchError):
+    """A context was asked for what it can do only inside, or only outside, a step."""

@@ -1,0 +1,284 @@
+"""A step at work: its body, in a task of its own, from its call to what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from anabranch.errors import JobCancelled
+from anabranch.workflow.calls import Call
+from anabranch.workflow.events import Event
+from anabranch.workflow.facts import Collected, Failed, Fired, Returned, Waited
+from anabranch.workflow.labels import StepLabel, traced
+from anabranch.workflow.resource import Lifetime
+from anabranch.workflow.state import Execution
+
+if TYPE_CHECKING:
+    from anabranch.workflow.context import Context
+    from anabranch.workflow.run import Run
+
+# Synchronous steps run in threads. How many do at once is bounded by num_workers, so the
+# pool need not be narrow: threads are made as they are needed.
+MOST_THREADS: Final = 512
+
+CURRENT: ContextVar[Activity | None] = ContextVar("anabranch_step", default=None)
+_threads: ThreadPoolExecutor | None = None
+_threads_birth = threading.Lock()
+
+
+class Activity:
+    """One body.
+
+    Attributes:
+        interrupted: Whether it is being ended because it is out of time.
+        nested: Runs that it has begun.
+    """
+
+    __slots__ = (
+        "_context",
+        "_counts",
+        "_waits",
+        "began_at",
+        "call",
+        "execution",
+        "interrupted",
+        "nested",
+        "run",
+        "task",
+    )
+
+    def __init__(self, run: Run, execution: Execution, call: Call) -> None:
+        self.run = run
+        self.execution = execution
+        self.call = call
+        self.began_at = 0.0
+        self.interrupted = False
+        self.nested: list[Run] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._context: Context[Any] | None = None
+        self._waits: dict[str, asyncio.Future[None]] | None = None
+        self._counts: dict[str, int] | None = None
+
+    @property
+    def context(self) -> Context[Any]:
+        """What the body is given as its context."""
+        if self._context is None:
+            from anabranch.workflow.context import Context
+
+            self._context = Context.of_step(self)
+        return self._context
+
+    @property
+    def label(self) -> StepLabel:
+        """What an observer is told of it."""
+        run, execution = self.run, self.execution
+        return StepLabel(run.id, run.machine.plan.workflow, execution.step, execution.id)
+
+    # --------------------------------------------------------------------- body
+
+    async def perform(self) -> None:
+        """Call the step, and tell the run what became of it."""
+        CURRENT.set(self)
+        run, execution, call = self.run, self.execution, self.call
+        attempt = execution.attempt
+        self.began_at = run.now()
+        if run.observer is not None:
+            run.observer.started(self.label)
+        error: Exception | None = None
+        events: list[Event] = []
+        fans_out = False
+        try:
+            if call.is_async and not call.resources:
+                arguments = call.arguments(execution)
+                if call.context is not None:
+                    arguments[call.context] = self.context
+                value = await call.function(**arguments)
+            else:
+                value = await self._call_with_resources()
+            events, fans_out = call.outputs(value)
+        except asyncio.CancelledError as cancelled:
+            error = self._after_cancellation(cancelled)
+        except Exception as raised:
+            error = raised
+        except BaseException as raised:
+            run.leave(self)
+            run.break_off(raised)
+            raise
+        run.leave(self)
+        now = run.now()
+        run.trace.append(
+            traced(
+                execution,
+                attempt,
+                events,
+                began_at=self.began_at,
+                ended_at=now,
+                error=error,
+            )
+        )
+        if error is not None:
+            self._fail(error, attempt, now)
+            return
+        if run.observer is not None:
+            run.observer.finished(self.label, None)
+        run.tell(Returned(now, execution.id, attempt, events, fans_out))
+
+    async def _call_with_resources(self) -> Any:
+        call, run = self.call, self.run
+        arguments = call.arguments(self.execution)
+        if call.context is not None:
+            arguments[call.context] = self.context
+        manager = run.workflow.resources
+        own = Lifetime()
+        async with own.exits:
+            for name, need in call.resources.items():
+                value = manager.ready(need)
+                if not manager.is_ready(value):
+                    value = await manager.resolve(need, run.lifetime, own)
+                arguments[name] = value
+            if call.is_async:
+                return await call.function(**arguments)
+            work = partial(copy_context().run, partial(call.function, **arguments))
+            return await run.loop.run_in_executor(_pool(), work)
+
+    def _after_cancellation(self, cancelled: asyncio.CancelledError) -> Exception:
+        """What a cancellation means: a failure of the step, or the end of the run."""
+        assert self.task is not None
+        name = self.call.name
+        if self.interrupted and self.run.outcome is None:
+            limit = self.run.machine.plan.steps[name].timeout
+            error: Exception = TimeoutError(
+                f"step {name!r} took longer than {limit:g} s: give its @step more time"
+            )
+        elif self.run.outcome is not None or self.task.cancelling():
+            self.run.leave(self)
+            # Whoever cancels the tasks of this loop ends the run.
+            self.run.break_off(cancelled)
+            raise cancelled
+        else:
+            error = JobCancelled(
+                f"step {name!r} raised CancelledError though nobody cancelled it"
+            )
+        error.__cause__ = cancelled
+        return error
+
+    def _fail(self, error: Exception, attempt: int, now: float) -> None:
+        run, execution = self.run, self.execution
+        for nested in tuple(self.nested or ()):
+            nested.cancel()
+        retry_s = self._retry_s(error, now)
+        if run.observer is not None:
+            if retry_s is None:
+                run.observer.finished(self.label, error)
+            else:
+                run.observer.retried(self.label, attempt, error, retry_s)
+        run.tell(Failed(now, execution.id, attempt, error, retry_s))
+
+    def _retry_s(self, error: Exception, now: float) -> float | None:
+        policy, execution = self.call.retry_policy, self.execution
+        if policy is None:
+            return None
+        began_at = now if execution.began_at is None else execution.began_at
+        try:
+            return policy.next(now - began_at, execution.attempt, error)
+        except Exception as failure:
+            error.add_note(
+                f"the retry policy of step {self.call.name!r} failed: {failure!r}"
+            )
+            return None
+
+    # ---------------------------------------------------------- what it asks for
+
+    def collect(
+        self, buffer: str, event: Event, expected: list[type[Event]]
+    ) -> list[Event] | None:
+        """Offer an event to a buffer: all that are expected, if they are there now."""
+        run, execution = self.run, self.execution
+        run.on_loop(
+            lambda: run.tell(Collected(run.now(), execution.id, buffer, event, expected))
+        )
+        return None if execution.taken is None else execution.taken.get(buffer)
+
+    async def wait(
+        self,
+        kind: type[Event],
+        *,
+        name: str,
+        asks: Event | None,
+        requirements: Mapping[str, Any],
+        timeout: float | None,  # noqa: ASYNC109  # it is the machine's to keep
+    ) -> Event:
+        """The event, when it has come; the step's worker is free meanwhile.
+
+        Raises:
+            TimeoutError: It did not come in time.
+        """
+        run, execution = self.run, self.execution
+        key = self._nth(name)
+        if execution.answers is None or key not in execution.answers:
+            future = self._future(key)
+            run.tell(
+                Waited(run.now(), execution.id, key, kind, requirements, timeout, asks)
+            )
+            try:
+                await future
+            except asyncio.CancelledError:
+                if not future.done() or future.cancelled():
+                    await self._withdraw(key)
+                raise
+        assert execution.answers is not None
+        event = execution.answers[key]
+        if event is None:
+            limit = "in time" if timeout is None else f"within {timeout:g} s"
+            raise TimeoutError(
+                f"no {kind.__name__} came {limit}: give wait_for_event another timeout, or "
+                "None to wait without end"
+            )
+        return event
+
+    def wake(self, key: str) -> bool:
+        """Let the body go on behind a wait; false if it is not there."""
+        future = self._waits.pop(key, None) if self._waits else None
+        if future is None or future.done():
+            return False
+        future.set_result(None)
+        return True
+
+    def _nth(self, name: str) -> str:
+        """A key for the next use of a name, the same whenever the body is begun anew."""
+        if self._counts is None:
+            self._counts = {}
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        return f"{name}#{count}"
+
+    def _future(self, key: str) -> asyncio.Future[None]:
+        if self._waits is None:
+            self._waits = {}
+        future = self._waits[key] = self.run.loop.create_future()
+        return future
+
+    async def _withdraw(self, key: str) -> None:
+        """The body no longer waits: it goes on when it has a worker again."""
+        run = self.run
+        if run.outcome is not None or self.interrupted:
+            return
+        again = self._future(key)
+        run.tell(Fired(run.now(), ("wait", self.execution.id, key)))
+        while not again.done() and run.outcome is None:
+            try:
+                await asyncio.shield(again)
+            except asyncio.CancelledError:
+                continue
+
+
+def _pool() -> ThreadPoolExecutor:
+    global _threads
+    with _threads_birth:
+        if _threads is None:
+            _threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="anabranch-step")
+        return _threads

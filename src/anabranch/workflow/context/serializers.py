@@ -1,0 +1,389 @@
+"""Values as text, and back.
+
+A payload may have been tampered with, so reading one calls no code but that of data
+classes: pydantic models, dataclasses, enumerations and exceptions. It imports nothing:
+the class must be loaded already, or be one that the workflow declares. With
+``allowed_types`` only those classes are accepted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, cast
+from uuid import UUID
+
+from pydantic import BaseModel, RootModel
+
+from anabranch.errors import ContextSerdeError
+from anabranch.workflow.context.paths import class_of
+from anabranch.workflow.events import UnreconstructedException
+
+__all__ = [
+    "BaseSerializer",
+    "JsonPickleSerializer",
+    "JsonSerializer",
+    "PickleSerializer",
+]
+
+# The key that marks a JSON object as the form of another value.
+KIND: Final = "__anabranch__"
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+_ATOMS: Final[Mapping[type, Callable[[str], Any]]] = {
+    datetime: datetime.fromisoformat,
+    date: date.fromisoformat,
+    time: time.fromisoformat,
+    Decimal: Decimal,
+    UUID: UUID,
+    complex: complex,
+}
+_ATOMS_BY_NAME: Final[Mapping[str, Callable[[Any], Any]]] = {
+    **{kind.__name__: read for kind, read in _ATOMS.items()},
+    "bytes": base64.b64decode,
+    "bytearray": lambda text: bytearray(base64.b64decode(text)),
+    "timedelta": lambda parts: timedelta(*parts),
+    "path": Path,
+}
+_COLLECTIONS: Final[Mapping[str, Callable[[Iterable[Any]], Any]]] = {
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+}
+
+
+class BaseSerializer(ABC):
+    """Turns a value into text and back; one of your own overrides both methods."""
+
+    @abstractmethod
+    def serialize(self, value: Any) -> str:
+        """The value as text."""
+
+    @abstractmethod
+    def deserialize(self, value: str) -> Any:
+        """The value that :meth:`serialize` was given."""
+
+
+class JsonSerializer(BaseSerializer):
+    """Values as JSON.
+
+    Beside what JSON has it keeps tuples, sets, bytes, dates and times, decimals, UUIDs,
+    paths, enumerations, dataclasses, pydantic models with their free and private
+    attributes, classes of events, and exceptions by their type and message.
+
+    Args:
+        allowed_types: The classes that a payload may name. Default: those that the workflow
+            declares, and every class for data that is loaded.
+    """
+
+    def __init__(self, *, allowed_types: Iterable[type[Any]] | None = None) -> None:
+        self._allowed = (
+            None
+            if allowed_types is None
+            else {name_of(kind): kind for kind in allowed_types}
+        )
+        self._known: dict[str, type[Any]] = {}
+
+    def knowing(self, kinds: Iterable[type[Any]]) -> JsonSerializer:
+        """The same, for payloads that may name these classes as well."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._known = self._known | {name_of(kind): kind for kind in kinds}
+        return twin
+
+    def serialize(self, value: Any) -> str:
+        """The value as JSON.
+
+        Raises:
+            ContextSerdeError: It holds something that has no form in JSON.
+        """
+        return json.dumps(self.to_plain(value), ensure_ascii=False)
+
+    def deserialize(self, value: str) -> Any:
+        """The value.
+
+        Raises:
+            ContextSerdeError: It is no payload, or names a class that is not accepted.
+        """
+        try:
+            plain = json.loads(value)
+        except ValueError as error:
+            raise ContextSerdeError(f"a payload is no JSON: {error}") from error
+        return self.from_plain(plain)
+
+    # ------------------------------------------------------------------ writing
+
+    def to_plain(self, value: Any) -> Any:
+        """The value as what ``json`` can write."""
+        kind: type[Any] = class_of(value)
+        if kind in _PLAIN:
+            return value
+        if kind is list:
+            return [self.to_plain(item) for item in value]
+        if kind is dict:
+            return self._plain_dict(value)
+        if kind in _ATOMS:
+            read = value.isoformat() if hasattr(value, "isoformat") else str(value)
+            return {KIND: kind.__name__, "v": read}
+        return self._plain_object(value)
+
+    def _plain_dict(self, value: Mapping[Any, Any]) -> Any:
+        if all(type(key) is str for key in value) and KIND not in value:
+            return {key: self.to_plain(held) for key, held in value.items()}
+        pairs = [[self.to_plain(key), self.to_plain(held)] for key, held in value.items()]
+        return {KIND: "dict", "v": pairs}
+
+    def _plain_object(self, value: Any) -> Any:
+        kind = class_of(value)
+        match value:
+            case Enum():
+                return {KIND: "enum", "t": name_of(kind), "v": value.name}
+            case BaseModel():
+                return {KIND: "model", "t": name_of(kind)} | self._plain_model(value)
+            case bytes() | bytearray() if kind in (bytes, bytearray):
+                return {KIND: kind.__name__, "v": base64.b64encode(value).decode()}
+            case tuple() | set() | frozenset() if kind.__name__ in _COLLECTIONS:
+                items = list(cast("Iterable[Any]", value))
+                return {KIND: kind.__name__, "v": [self.to_plain(item) for item in items]}
+            case timedelta():
+                return {
+                    KIND: "timedelta",
+                    "v": [value.days, value.seconds, value.microseconds],
+                }
+            case Path():
+                return {KIND: "path", "v": str(value)}
+            case UnreconstructedException(original_type=str(name)):
+                return {KIND: "error", "t": name, "v": str(value)}
+            case BaseException():
+                return {KIND: "error", "t": name_of(kind), "v": str(value)}
+            case type() if issubclass(value, BaseModel):
+                return {KIND: "class", "t": name_of(value)}
+            case _ if is_dataclass(value):
+                held = {
+                    f.name: self.to_plain(getattr(value, f.name)) for f in fields(value)
+                }
+                return {KIND: "dataclass", "t": name_of(kind), "v": held}
+            case _:
+                return self.other_to_plain(value)
+
+    def _plain_model(self, model: BaseModel) -> dict[str, Any]:
+        shown = {**vars(model), **(model.__pydantic_extra__ or {})}
+        held = {name: self.to_plain(value) for name, value in shown.items()}
+        private = model.__pydantic_private__ or {}
+        plain: dict[str, Any] = {"v": held}
+        if private:
+            plain["p"] = {name: self.to_plain(v) for name, v in private.items()}
+        return plain
+
+    def other_to_plain(self, value: Any) -> Any:
+        """The form of a value that JSON has none for."""
+        raise ContextSerdeError(
+            f"a {name_of(class_of(value))} cannot be written as JSON: keep plain data in "
+            "state and events, or use PickleSerializer"
+        )
+
+    # ------------------------------------------------------------------ reading
+
+    def from_plain(self, plain: Any) -> Any:
+        """The value that :meth:`to_plain` was given."""
+        if isinstance(plain, list):
+            items: list[Any] = cast("Any", plain)
+            return [self.from_plain(item) for item in items]
+        if not isinstance(plain, dict):
+            return plain
+        held: dict[str, Any] = cast("Any", plain)
+        if KIND not in held:
+            return {key: self.from_plain(value) for key, value in held.items()}
+        try:
+            return self._read(held)
+        except ContextSerdeError:
+            raise
+        except Exception as error:
+            raise ContextSerdeError(
+                f"a payload holds a damaged {held.get('t', held[KIND])!r}: {error}"
+            ) from error
+
+    def _read(self, held: dict[str, Any]) -> Any:
+        kind: str = held[KIND]
+        value: Any = held.get("v")
+        if kind in _ATOMS_BY_NAME:
+            return _ATOMS_BY_NAME[kind](value)
+        if kind in _COLLECTIONS:
+            made: Any = _COLLECTIONS[kind]
+            return made([self.from_plain(item) for item in value])
+        match kind:
+            case "model":
+                return self._read_model(self.resolve(held["t"], BaseModel), held)
+            case "dict":
+                pairs: list[Any] = value
+                return {self.from_plain(key): self.from_plain(v) for key, v in pairs}
+            case "enum":
+                return getattr(self.resolve(held["t"], Enum), value)
+            case "dataclass":
+                return self._read_dataclass(self.resolve(held["t"]), value)
+            case "class":
+                return self.resolve(held["t"], BaseModel)
+            case "error":
+                return self._read_error(held["t"], value)
+            case _:
+                return self.other_from_plain(kind, value)
+
+    def other_from_plain(self, kind: str, value: Any) -> Any:
+        """The value of a form that is not JSON's."""
+        if kind == "pickle":
+            raise ContextSerdeError(
+                "a payload holds a pickle, which can run any code when it is read: if you "
+                "wrote it yourself, read it with PickleSerializer"
+            )
+        raise ContextSerdeError(
+            f"a payload holds a {kind!r}, which is not known here: it was written by a "
+            "newer version, or by something else"
+        )
+
+    def _read_model(self, kind: type[Any], held: dict[str, Any]) -> Any:
+        values = {name: self.from_plain(v) for name, v in held["v"].items()}
+        private = {name: self.from_plain(v) for name, v in held.get("p", {}).items()}
+        model: Any
+        if issubclass(kind, RootModel):
+            model = cast("Any", kind).model_validate(values["root"])
+        else:
+            for name, field in kind.model_fields.items():
+                alias = field.validation_alias or field.alias
+                if isinstance(alias, str) and name in values:
+                    values[alias] = values.pop(name)
+            model = kind.model_validate(values)
+        for name, value in private.items():
+            if name not in kind.__private_attributes__:
+                raise ContextSerdeError(
+                    f"a payload holds a {held['t']} with {name!r}, which it has not"
+                )
+            setattr(model, name, value)
+        return model
+
+    def _read_dataclass(self, kind: type[Any], held: dict[str, Any]) -> Any:
+        if not is_dataclass(kind):
+            raise _refused(name_of(kind))
+        values = {name: self.from_plain(v) for name, v in held.items()}
+        made = {f.name for f in fields(kind) if f.init}
+        value = kind(**{name: v for name, v in values.items() if name in made})
+        for f in fields(kind):
+            if not f.init and f.name in values:
+                object.__setattr__(value, f.name, values[f.name])
+        return value
+
+    def _read_error(self, name: str, message: str) -> BaseException:
+        try:
+            return cast("BaseException", self.resolve(name, Exception)(message))
+        except Exception:
+            return UnreconstructedException(message, original_type=name)
+
+    def resolve(self, name: str, base: type[Any] | None = None) -> type[Any]:
+        """The class of this name, if a payload may name it.
+
+        Raises:
+            ContextSerdeError: It may not, is not loaded, or is no subclass of ``base``.
+        """
+        found = self._known.get(name)
+        if found is None and self._allowed is not None:
+            found = self._allowed.get(name)
+            if found is None and not name.startswith("anabranch.workflow.events."):
+                raise _refused(name)
+        if found is None:
+            found = _loaded(name)
+        if found is None or (base is not None and not issubclass(found, base)):
+            raise _refused(name)
+        return found
+
+
+class PickleSerializer(JsonSerializer):
+    """Values as JSON, and as pickles what has no form in JSON.
+
+    Reading a pickle can run any code: use it for payloads that you wrote yourself and that
+    nobody could change.
+
+    Args:
+        allowed_types: The classes that a payload may name, in its pickles too. Default: any
+            in pickles, else as :class:`JsonSerializer`.
+    """
+
+    def other_to_plain(self, value: Any) -> Any:
+        try:
+            pickled = pickle.dumps(value)
+        except Exception as error:
+            raise ContextSerdeError(
+                f"a {name_of(class_of(value))} cannot be pickled ({error}): keep it out of "
+                "state and events; a resource is made anew in each process"
+            ) from error
+        return {KIND: "pickle", "v": base64.b64encode(pickled).decode()}
+
+    def other_from_plain(self, kind: str, value: Any) -> Any:
+        if kind != "pickle":
+            return super().other_from_plain(kind, value)
+        try:
+            pickled = base64.b64decode(value, validate=True)
+        except (binascii.Error, TypeError) as error:
+            raise ContextSerdeError(f"a payload holds a damaged pickle: {error}") from error
+        return _Unpickler(io.BytesIO(pickled), self._allowed, self._known).load()
+
+
+JsonPickleSerializer = PickleSerializer
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(
+        self,
+        file: io.BytesIO,
+        allowed: Mapping[str, type[Any]] | None,
+        known: Mapping[str, type[Any]],
+    ) -> None:
+        super().__init__(file)
+        self._accepted = None if allowed is None else {**allowed, **known}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if self._accepted is None:
+            return super().find_class(module, name)
+        found = self._accepted.get(f"{module}.{name}")
+        if found is None:
+            raise _refused(f"{module}.{name}")
+        return found
+
+
+def name_of(kind: type[Any]) -> str:
+    """A class's name with its module."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _loaded(name: str) -> type[Any] | None:
+    """A class for data that is loaded under this name."""
+    module, _, rest = name.rpartition(".")
+    path = [rest]
+    while module and module not in sys.modules:
+        module, _, part = module.rpartition(".")
+        path.insert(0, part)
+    found: Any = sys.modules.get(module)
+    for part in path:
+        held: dict[str, Any] = getattr(found, "__dict__", {})
+        found = held.get(part)
+    if not isinstance(found, type):
+        return None
+    kind: type[Any] = found
+    is_data = issubclass(kind, BaseModel | Enum | Exception) or is_dataclass(kind)
+    return kind if is_data and name_of(kind) == name else None
+
+
+def _refused(name: str) -> ContextSerdeError:
+    return ContextSerdeError(
+        f"a payload names {name!r}, which is not accepted: if it is yours, import its "
+        "module first, or pass JsonSerializer(allowed_types=[...]) with it"
+    )

@@ -1,0 +1,479 @@
+"""Driving a run: what the machine asks for is done, what happens is told to it.
+
+No rule is in here. Every step at work is a task. What becomes of its result is decided by
+the machine in the same breath, and the next steps are started: nothing polls, and no task
+belongs to the run itself.
+
+::
+
+    step ends, timer rings, event comes ──(fact)──▶ machine ──(commands)──▶ start, stream
+
+With a journal the facts are written first: the state changes at once, but commands wait
+until the facts behind them are stored. Facts that come while others are being written share
+the next write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from anabranch.clock import stopwatch
+from anabranch.errors import WorkflowCancelledByUser, WorkflowTimeoutError
+from anabranch.workflow.activity import CURRENT, Activity
+from anabranch.workflow.context.state_store import StateStore
+from anabranch.workflow.events import (
+    Event,
+    StepStateChanged,
+    StopEvent,
+    UnhandledEvent,
+    WorkflowIdleEvent,
+    WorkflowTimedOutEvent,
+)
+from anabranch.workflow.facts import (
+    Began,
+    Cancelled,
+    Changed,
+    Command,
+    DropTimer,
+    Edited,
+    Ended,
+    Fact,
+    Fired,
+    Idle,
+    Interrupt,
+    Publish,
+    Resumed,
+    Sent,
+    SetTimer,
+    Start,
+    Unhandled,
+    Wake,
+    Written,
+)
+from anabranch.workflow.labels import RunLabel, Traced
+from anabranch.workflow.machine import Machine
+from anabranch.workflow.resource import Lifetime
+from anabranch.workflow.state import Execution, Outcome, RunState, TimerKey
+from anabranch.workflow.stream import EventStream
+
+if TYPE_CHECKING:
+    from anabranch.workflow.recorder import Recorder
+    from anabranch.workflow.workflow import Workflow
+
+R = TypeVar("R")
+
+logger = logging.getLogger("anabranch.workflow")
+
+# How long a run that is over waits for steps that do not let themselves be cancelled.
+GRACE_S: Final = 5.0
+# How many attempts a run remembers for its drawing.
+MOST_TRACED: Final = 2_000
+
+
+class Run:
+    """One run: its machine, and all that goes on on its behalf.
+
+    It belongs to the event loop that runs when it is made.
+
+    Attributes:
+        start: What it begins with; ``None`` if it goes on where it was left.
+        outcome: How it ended; steps may still be on their way out.
+        done: Whether it is over, and nothing of it goes on.
+        broken: What ended it that is no step's failure.
+        children: Runs that its steps have begun, and that have not ended.
+        trace: The last attempts.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        state: RunState,
+        *,
+        start: Event | None,
+        timeout: float | None,
+        parent: Activity | None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.workflow = workflow
+        self.machine = Machine(workflow.plan, state)
+        self.start = start
+        self.parent = parent
+        self.variables = copy_context()
+        self.stream = EventStream(workflow.stream_buffer)
+        self.observer = workflow.observer
+        self.recorder: Recorder | None = None
+        self.opening: asyncio.Task[None] | None = None
+        self.outcome: Outcome | None = None
+        self.broken: BaseException | None = None
+        self.begun = False
+        self.done = False
+        self.trace: deque[Traced] = deque(maxlen=MOST_TRACED)
+        self._calls = workflow.calls
+        self._timeout = timeout
+        self._stopwatch = stopwatch()
+        self._epoch = time.time() - self._stopwatch()
+        self._thread = threading.get_ident()
+        self._activities: dict[int, Activity] = {}
+        self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
+        self._commands: deque[Command] = deque()
+        self._performing = False
+        self._lifetime: Lifetime | None = None
+        self.children: list[Run] = []
+        self._early: list[Fact] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._failure: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._store: StateStore[Any] | None = None
+        if parent is not None:
+            parent.run.children.append(self)
+            parent.nested = [*(parent.nested or ()), self]
+
+    @property
+    def state(self) -> RunState:
+        """The state of the run."""
+        return self.machine.state
+
+    @property
+    def id(self) -> str:
+        """The run's name."""
+        return self.machine.state.run_id
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """What is closed at its end."""
+        if self._lifetime is None:
+            self._lifetime = Lifetime()
+        return self._lifetime
+
+    def now(self) -> float:
+        """Seconds since the epoch: monotonic within this process."""
+        return self._epoch + self._stopwatch()
+
+    # ------------------------------------------------------------------- facts
+
+    def begin(self) -> None:
+        """Let the run begin, or go on where it was."""
+        if self.begun:
+            return
+        self.begun = True
+        self.watch()
+        if self.observer is not None:
+            self.observer.begun(None)
+            self.observer.started(RunLabel(self.id, self.machine.plan.workflow))
+        now = self.now()
+        if self.start is None:
+            self.tell(Resumed(now, max(0.0, now - self.state.now)))
+        else:
+            self.tell(Began(now, self.start, self._timeout))
+        early, self._early = self._early, []
+        for fact in early:
+            self.tell(fact)
+
+    def tell(self, fact: Fact) -> None:
+        """Tell the machine what happened, and do what it asks for."""
+        commands = self.machine.apply(fact)
+        if self.recorder is not None:
+            self.recorder.record(fact, commands)
+        elif commands:
+            self.perform(commands)
+
+    def send(self, event: Event, step: str | None, by: int | None) -> None:
+        """Send an event into the run, from any thread."""
+        if threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self.send, event, step, by)
+            return
+        fact = Sent(self.now(), event, step, by)
+        if not self.begun:
+            self._early.append(fact)
+            return
+        if by is None and self.children and not self.machine.takes(event):
+            # What nobody here waits for may be an answer for a workflow that a step runs.
+            for child in tuple(self.children):
+                child.send(event, step, None)
+        self.tell(fact)
+
+    def write(self, event: Event) -> None:
+        """Write an event to the stream, from any thread."""
+        if threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self.write, event)
+        elif self.recorder is None:
+            self._publish(event)
+        else:
+            self.tell(Written(self.now(), event))
+
+    def watch(self) -> None:
+        """Tell of internal events from now on, if anybody reads them."""
+        self.machine.watched = self.stream.watchers > 0
+
+    def on_loop(self, call: Callable[[], R]) -> R:
+        """What ``call`` gives, made on the run's loop whatever thread this is."""
+        if threading.get_ident() == self._thread:
+            return call()
+        result: Future[R] = Future()
+
+        def made() -> None:
+            try:
+                result.set_result(call())
+            except BaseException as error:
+                result.set_exception(error)
+
+        self.loop.call_soon_threadsafe(made)
+        return result.result()
+
+    # ---------------------------------------------------------------- commands
+
+    def perform(self, commands: list[Command]) -> None:
+        """Do what the machine asked for, in its order."""
+        queue = self._commands
+        queue.extend(commands)
+        if self._performing:  # a task that was started eagerly has come back here
+            return
+        self._performing = True
+        try:
+            while queue:
+                self._do(queue.popleft())
+        finally:
+            self._performing = False
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Start(execution):
+                self._start(execution)
+            case Publish(event):
+                self._publish(event)
+            case SetTimer(key, at):
+                self._set_timer(key, at)
+            case DropTimer(key):
+                if timer := self._timers.pop(key, None):
+                    timer.cancel()
+            case Wake(execution, key):
+                activity = self._activities.get(execution.id)
+                if activity is None:
+                    # Who had the body is gone: it is begun anew, and finds the event.
+                    self._start(execution)
+                else:
+                    activity.wake(key)
+            case Interrupt(execution):
+                activity = self._activities.get(execution.id)
+                if activity is not None and activity.task is not None:
+                    activity.interrupted = True
+                    activity.task.cancel()
+            case Changed() | Unhandled() | Idle():
+                self.stream.add(_as_event(command))
+            case Ended(outcome):
+                self._end(outcome)
+
+    def _start(self, execution: Execution) -> None:
+        if self.outcome is not None:
+            return
+        activity = Activity(self, execution, self._calls[execution.step])
+        self._activities[execution.id] = activity
+        activity.task = self.loop.create_task(
+            activity.perform(), name=execution.step, context=self.variables.copy()
+        )
+
+    def _publish(self, event: Event) -> None:
+        self.stream.add(event)
+        if self.parent is not None and not isinstance(event, StopEvent):
+            self.parent.run.write(event)
+
+    def _set_timer(self, key: TimerKey, at: float) -> None:
+        if self.outcome is None:
+            delay_s = max(0.0, at - self.now())
+            self._timers[key] = self.loop.call_later(delay_s, self._ring, key)
+
+    def _ring(self, key: TimerKey) -> None:
+        self._timers.pop(key, None)
+        self.tell(Fired(self.now(), key))
+
+    # --------------------------------------------------------------------- end
+
+    def leave(self, activity: Activity) -> None:
+        """A body has ended."""
+        if self._activities.get(activity.execution.id) is activity:
+            del self._activities[activity.execution.id]
+
+    def cancel(self) -> None:
+        """End the run as cancelled, from any thread and at any time."""
+        if threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self.cancel)
+            return
+        self.begun = True
+        self.tell(Cancelled(self.now()))
+
+    def break_off(self, error: BaseException) -> None:
+        """End the run because of something that is no step's failure."""
+        if self.outcome is not None:
+            return
+        if self.broken is None:
+            self.broken = error
+        self.recorder = None
+        outcome = self.state.outcome
+        if outcome is None:
+            self.perform(self.machine.apply(Cancelled(self.now())))
+        else:
+            self.perform([Publish(outcome.event), Ended(outcome)])
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._activities or self.children or self._lifetime is not None:
+            self._closing = self.loop.create_task(
+                self._wind_up(), name="end of run", context=self.variables.copy()
+            )
+        else:
+            self._settle()
+
+    async def _wind_up(self) -> None:
+        """End what is under way, and close what was opened."""
+        children = tuple(self.children)
+        for child in children:
+            child.cancel()
+        tasks = [a.task for a in self._activities.values() if a.task is not None]
+        for task in tasks:
+            task.cancel()
+        try:
+            if tasks:
+                _, left = await asyncio.wait(tasks, timeout=GRACE_S)
+                for task in left:
+                    logger.warning(
+                        "step %r of run %s does not end though it was cancelled: it is "
+                        "left behind; let it pass CancelledError on",
+                        task.get_name(),
+                        self.id,
+                    )
+            for child in children:
+                await child.settled()
+            if self._lifetime is not None:
+                await self._lifetime.exits.aclose()
+        except Exception:
+            logger.exception("a resource of run %s could not be closed", self.id)
+        finally:
+            self._settle()
+
+    def _settle(self) -> None:
+        self.done = True
+        self._activities.clear()
+        self.stream.close()
+        error = None if self.outcome is None else self.outcome.error
+        if self.observer is not None:
+            self.observer.finished(RunLabel(self.id, self.machine.plan.workflow), error)
+            self.observer.ended()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if not waiters and error is not None:
+            # As asyncio does for a task: a failure that nobody ever looks at is logged.
+            self._failure = self.loop.create_future()
+            self._failure.set_exception(error)
+        if self.parent is not None and self in self.parent.run.children:
+            self.parent.run.children.remove(self)
+        self.workflow.run_ended(self)
+
+    async def settled(self) -> None:
+        """Return when the run is over, and nothing of it goes on."""
+        if not self.done:
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._waiters.append(future)
+            await future
+
+    def error(self) -> BaseException | None:
+        """Why the run gave no result; it counts as looked at."""
+        if self._failure is not None:
+            self._failure.exception()
+        if self.broken is not None:
+            return self.broken
+        outcome = self.outcome
+        if outcome is None or outcome.end == "completed":
+            return None
+        if outcome.end == "cancelled":
+            return WorkflowCancelledByUser(f"run {self.id} was cancelled")
+        if outcome.end == "timed out":
+            return WorkflowTimeoutError(_out_of_time(outcome.event))
+        return outcome.error
+
+    def result(self) -> Any:
+        """What the run gave, once it is over; raises why it gave nothing."""
+        if (error := self.error()) is not None:
+            raise error
+        assert self.outcome is not None
+        event = self.outcome.event
+        return event.result if type(event) is StopEvent else event
+
+    # ------------------------------------------------------------------- state
+
+    @property
+    def store(self) -> StateStore[Any]:
+        """The state that the steps share."""
+        if self._store is None:
+            self._store = StateStore(self)
+        return self._store
+
+    def read(self) -> Any:
+        """The shared state itself."""
+        state = self.machine.state
+        if state.store is None:
+            state.store = self.workflow.new_state()
+        return state.store
+
+    def edit(self, path: str, value: Any) -> None:
+        """Change the shared state."""
+        self.read()
+        self.tell(Edited(self.now(), path, value))
+
+
+def _as_event(command: Changed | Unhandled | Idle) -> Event:
+    """What who watches is told."""
+    match command:
+        case Idle():
+            return WorkflowIdleEvent()
+        case Unhandled(event, step, idle):
+            kind = type(event)
+            return UnhandledEvent(
+                event_type=kind.__name__,
+                qualified_name=f"{kind.__module__}.{kind.__qualname__}",
+                step_name=step,
+                idle=idle,
+            )
+        case Changed(execution, state, output):
+            inputs = execution.events
+            return StepStateChanged(
+                name=execution.step,
+                step_state=state,
+                worker_id=str(execution.id),
+                input_event_name=str(type(inputs[0])) if inputs else "",
+                output_event_name=None if output is None else str(type(output)),
+            )
+
+
+def _out_of_time(event: StopEvent) -> str:
+    assert isinstance(event, WorkflowTimedOutEvent)
+    steps = ", ".join(event.active_steps)
+    said = (
+        f"Currently active steps: {steps}"
+        if steps
+        else "no step was at work: the run waited for an event that did not come"
+    )
+    return (
+        f"Operation timed out after {event.timeout:g} seconds. {said}. A run's time is its "
+        "workflow's `timeout`, 45 s by default: give Workflow(timeout=...) more, or None"
+    )
+
+
+def enclosing() -> Activity | None:
+    """The step at work that this is called in, if its run goes on on this loop."""
+    activity = CURRENT.get()
+    if activity is None or activity.run.outcome is not None:
+        return None
+    return activity if activity.run.loop is asyncio.get_running_loop() else None
