@@ -238,3 +238,61 @@ class TestChoosing:
             ThreadExecutor(count)
         with pytest.raises(UsageError, match="workers"):
             ProcessExecutor(count)
+
+
+AFTER_MAIN = """
+import asyncio, threading, time
+from anabranch import jobs
+from anabranch.jobs.executors import ThreadExecutor
+at_work, most = set(), 0
+def work(item):
+    global most
+    at_work.add(item)
+    most = max(most, len(at_work))
+    time.sleep(.01)
+    at_work.remove(item)
+    return item
+async def many_at_once():
+    executor = ThreadExecutor(2)
+    await asyncio.gather(*(executor.run(work, [item]) for item in range(12)))
+    await executor.aclose()
+def go():
+    global most
+    threading.main_thread().join()
+    print(jobs.map(work, range(12), executor="thread"))
+    most = 0
+    asyncio.run(many_at_once())
+    print(most <= 2)
+threading.Thread(target=go).start()
+"""
+
+
+def test_threads_work_when_the_main_thread_has_ended_and_are_no_more_than_before() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_MAIN], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == (f"{[*range(12)]}\nTrue\n", "")
+
+
+def test_what_no_thread_can_be_started_for_fails_and_is_not_done_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("anabranch_"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        executor = ThreadExecutor(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await executor.run(done.append, [1])
+        await executor.run(done.append, [2])
+        await executor.aclose()
+
+    asyncio.run(main())
+    assert done.count(1) <= 1

@@ -82,10 +82,18 @@ class _Threads:
         self.closed = False
         self.pid = os.getpid()
         self._pool = ThreadPoolExecutor(number, thread_name_prefix="anabranch")
+        self._places = threading.Semaphore(number)  # of threads outside of the pool
         self._running: set[Future[list[Reply]]] = set()
 
     def submit(self, *call: Any) -> Future[list[Reply]]:
-        submitted: Future[list[Reply]] = self._pool.submit(*call)
+        try:
+            submitted: Future[list[Reply]] = self._pool.submit(*call)
+        except RuntimeError as error:
+            # The main thread has ended: pools take no more work. In other cases, such as
+            # for want of threads, the pool has taken it nevertheless.
+            if "after interpreter shutdown" not in str(error):
+                raise
+            submitted = _in_new_thread(self._places, *call)
         self._running.add(submitted)
         submitted.add_done_callback(self._running.discard)
         return submitted
@@ -99,6 +107,29 @@ class _Threads:
         self._pool.shutdown()  # they are idle: they end within a moment
         if interrupted is not None:
             raise interrupted
+
+
+def _in_new_thread(
+    places: threading.Semaphore, call: Callable[..., list[Reply]], *args: Any
+) -> Future[list[Reply]]:
+    """As a pool would run it, when there are no pools any more."""
+    future: Future[list[Reply]] = Future()
+
+    def run() -> None:
+        with places:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(call(*args))
+            except BaseException as error:
+                future.set_exception(error)
+
+    try:
+        # A daemon: a program that only daemons keep at work could never end otherwise.
+        threading.Thread(target=run, name="anabranch", daemon=True).start()
+    except RuntimeError:  # nor are there threads: nobody minds that the loop stands still
+        run()
+    return future
 
 
 def _run(fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Reply]:
