@@ -787,3 +787,22 @@ def test_starting_costs_the_program_that_does_not_use_it_nothing() -> None:
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+SIGCHLD_IGNORED = """
+import os, signal
+from anabranch import jobs
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print(jobs.map(abs, [-1, -2], executor="process"))
+def die(item):
+    os._exit(3)
+print(jobs.map(die, [1], executor="process", errors="return")[0].error)
+"""
+
+
+def test_a_program_that_ignores_its_children_can_have_workers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGCHLD_IGNORED], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("[1, 2]\nworker process ")

@@ -51,7 +51,7 @@ class ProcessExecutor:
     their first use in the folder and with the ``sys.path`` of that moment, share standard
     output and error with this process, ignore Ctrl-C, and end with this process even if
     it is killed. A job that is cancelled is killed with its worker and the process group
-    of that: whatever it has started, unless in a session of its own. A worker that dies
+    of that: what it has started, unless in a group of its own. A worker that dies
     is replaced. It serves one event loop after the other, and not two at the same time.
 
     Args:
@@ -176,7 +176,7 @@ class _Worker:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
-        # With the exit status, or with None if it could not be started.
+        # With the exit status, or with None if nobody knows it.
         self.gone: asyncio.Future[int | None] = self._loop.create_future()
         self._greeted = False
         self._known: Recent[bytes, None] = Recent(wire.MOST_FUNCTIONS)
@@ -264,11 +264,19 @@ class _Worker:
             status = self._reap(process)
         self._tell(self._set_gone, status)
 
-    def _reap(self, process: subprocess.Popen[bytes]) -> int:
-        if hasattr(os, "waitid"):  # macOS has it since Python 3.13
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            process.wait()
+    def _reap(self, process: subprocess.Popen[bytes]) -> int | None:
+        try:
+            if hasattr(os, "waitid"):  # macOS has it since Python 3.13
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            else:
+                process.wait()
+        except ChildProcessError:
+            # The program lets others collect its children, or ignores SIGCHLD: how the
+            # worker ended nobody knows, and its number may be somebody else's by now.
+            with self._lock:
+                self._reaped = True
+            process.poll()
+            return None
         with self._lock:
             # What the worker has started ends with it. While it is not reaped, nobody
             # else can get its number.
