@@ -8,12 +8,14 @@ import gc
 import operator
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from yarl import URL
 
 from anabranch import amap, asyncio_run, jobs
 from anabranch.errors import ExecutorClosed, LoopError, WorkerLost
-from anabranch.jobs.executors import Dispatcher, ProcessExecutor
+from anabranch.jobs.executors import Dispatcher, ProcessExecutor, wire
 from anabranch.retry import Retry
 from tests.jobs.executors.work import (
     OwnWords,
@@ -806,3 +808,56 @@ def test_a_program_that_ignores_its_children_can_have_workers() -> None:
     )
     assert done.stderr == ""
     assert done.stdout.startswith("[1, 2]\nworker process ")
+
+
+@pytest.fixture
+def bare() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """A worker, and our end of its messages, with nobody in between."""
+    (ours, theirs), (life, their_life) = socket.socketpair(), socket.socketpair()
+    with ours, theirs, life, their_life:
+        fds = [theirs.fileno(), their_life.fileno()]
+        command = [sys.executable, "-m", "anabranch.jobs.executors.worker", *map(str, fds)]
+        with subprocess.Popen(
+            command, pass_fds=fds, stderr=subprocess.PIPE, process_group=0
+        ) as worker:
+            setup = wire.Setup(parent=os.getpid(), path=sys.path, python_path=None)
+            tell(ours, wire.dumps(setup))
+            ours.settimeout(60)
+            yield worker, ours
+            worker.kill()
+
+
+def tell(ours: socket.socket, *parts: bytes) -> None:
+    ours.sendall(wire.head(parts) + b"".join(parts))
+
+
+def test_a_worker_whose_parent_takes_no_more_answers_ends_without_a_word(
+    bare: tuple[subprocess.Popen[bytes], socket.socket],
+) -> None:
+    worker, ours = bare
+    ours.shutdown(socket.SHUT_RD)
+    tell(ours, b"0", wire.dumps(abs), wire.dumps(-1))
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said) == (0, b"")
+
+
+def meet(paths: tuple[str, str]) -> None:
+    """Say that it is here, and wait for the other."""
+    Path(paths[0]).touch()
+    until_now(Path(paths[1]).exists)
+
+
+def test_what_arrives_during_a_job_does_not_end_it(
+    bare: tuple[subprocess.Popen[bytes], socket.socket], tmp_path: Path
+) -> None:
+    # As when the kernel tells of a message after the worker has read it.
+    worker, ours = bare
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    tell(ours, b"0", wire.dumps(meet), wire.dumps((here, there)))
+    until_now(Path(here).exists)
+    tell(ours, b"0", b"", wire.dumps((here, there)))
+    Path(there).touch()
+    answer = wire.head([b"\1", wire.dumps(None)]) + b"\1" + wire.dumps(None)
+    with ours.makefile("rb") as answers:
+        assert answers.read(2 * len(answer)) == 2 * answer
+    assert worker.poll() is None

@@ -186,8 +186,12 @@ class _Worker:
         self._lock = threading.Lock()  # the process's number is ours while it is held
         self._ours, theirs = socket.socketpair()
         self._ours.setblocking(False)
+        self._life, their_life = socket.socketpair()  # it sees by this that we are alive
         self._thread = threading.Thread(
-            target=self._live, args=(theirs,), name="anabranch-worker", daemon=True
+            target=self._live,
+            args=(theirs, their_life),
+            name="anabranch-worker",
+            daemon=True,
         )
         self._thread.start()
 
@@ -238,6 +242,7 @@ class _Worker:
     def close(self) -> None:
         """Let go of what is left of it, once it is gone."""
         self._ours.close()
+        self._life.close()
         self._thread.join()  # it has nothing left to do
         self._started.exception()  # whoever waited for it has it
 
@@ -248,11 +253,11 @@ class _Worker:
 
     # ------------------------------------------------------------ the worker's thread
 
-    def _live(self, theirs: socket.socket) -> None:
+    def _live(self, *theirs: socket.socket) -> None:
         status = None
         try:
-            with theirs:
-                process = _start(theirs)
+            with theirs[0], theirs[1]:
+                process = _start(*theirs)
         except BaseException as error:
             self._tell(self._set_started, error)
         else:
@@ -352,7 +357,8 @@ def _greeting() -> bytes:
     return wire.dumps(setup)
 
 
-def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(*theirs: socket.socket) -> subprocess.Popen[bytes]:
+    fds = [end.fileno() for end in theirs]
     return subprocess.Popen(  # noqa: S603  # our own module
         # -P: the folder it works in is searched only if this process searches it.
         [
@@ -360,10 +366,10 @@ def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
             "-P",
             "-m",
             "anabranch.jobs.executors.worker",
-            str(theirs.fileno()),
+            *map(str, fds),
         ],
         stdin=subprocess.DEVNULL,
-        pass_fds=[theirs.fileno()],
+        pass_fds=fds,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(_search_path())},
         # A group of its own can be killed as a whole, and gets no Ctrl-C.
         process_group=0,

@@ -1,17 +1,20 @@
 """A worker process: takes a function and items, gives replies, until its socket ends.
 
-Run as ``python -m anabranch.jobs.executors.worker FD``, where FD is its end of a socket.
-The first message says how the parent was started; then each message is ``[number,
-function, item, ...]``, where the function is empty if it has come before under its
-number, and is answered by ``[flags, reply, ...]``, a byte and a part for each item.
+Run as ``python -m anabranch.jobs.executors.worker FD LIFE``, its ends of two sockets:
+messages go by the first, nothing ever by the second. The first message says how the parent
+was started; then each message is ``[number, function, item, ...]``, where the function is
+empty if it has come before under its number, and is answered by ``[flags, reply, ...]``, a
+byte and a part for each item.
 
 It ends with its parent, whatever happens to that: a thread waits for the socket to be hung
 up, and looks once a second whether the parent is still the same, since a process that the
 parent has forked may hold the other end open. A job in progress is killed then, with all
 processes that it has started. A job that keeps the interpreter's lock, in a regular
 expression say, keeps that thread from looking; so on Linux the kernel is asked to kill the
-process group when something happens to the socket during a job, which can only be the
-parent's end. Why not ``PR_SET_PDEATHSIG``: it fires when the parent's *thread* ends.
+process group when something happens to the second socket during a job, which can only be
+the parent's end. Why not to the first: the signal for a message's arrival may come after
+the message, and so during its job. Why not ``PR_SET_PDEATHSIG``: it fires when the parent's
+*thread* ends.
 """
 
 from __future__ import annotations
@@ -42,19 +45,20 @@ LOOK_UP_EVERY_MS = 1000
 
 
 class _Worker:
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, life: socket.socket) -> None:
         self._file = connection.makefile("rb")
         self._connection = connection
         self._functions: Recent[bytes, list[Any]] = Recent(wire.MOST_FUNCTIONS)
         self._pid = os.getpid()
         self._runner: asyncio.Runner | None = None
-        self._flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+        self._life = life
+        self._flags = fcntl.fcntl(life, fcntl.F_GETFL)
         self._hang_up = select.poll()
-        self._hang_up.register(connection, 0)
+        self._hang_up.register(life, 0)
         self.busy = False
         if sys.platform == "linux":
-            fcntl.fcntl(connection, fcntl.F_SETOWN, -os.getpgrp())
-            fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
 
     def receive(self) -> list[bytes] | None:
         """The next message; ``None`` when there will be no more."""
@@ -87,8 +91,8 @@ class _Worker:
                 os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _watch(self, flag: int) -> None:
-        """Let the kernel act on what happens to the socket, or not."""
-        fcntl.fcntl(self._connection, fcntl.F_SETFL, self._flags | flag)
+        """Let the kernel act on the parent's end, or not."""
+        fcntl.fcntl(self._life, fcntl.F_SETFL, self._flags | flag)
 
     def _answer(self, held: list[Any], data: bytes) -> tuple[bool, bytes]:
         fn: Any = None
@@ -155,11 +159,11 @@ def _end_with_parent(worker: _Worker, connection: socket.socket, parent: int) ->
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def main(fd: int) -> None:
+def main(fd: int, life_fd: int) -> None:
     """Serve until the parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     connection = socket.socket(fileno=fd)
-    worker = _Worker(connection)
+    worker = _Worker(connection, socket.socket(fileno=life_fd))
     if (first := worker.receive()) is None:
         return
     setup: wire.Setup = wire.loads(first[0])
@@ -170,8 +174,9 @@ def main(fd: int) -> None:
     threading.Thread(
         target=_end_with_parent, args=(worker, connection, setup.parent), daemon=True
     ).start()
-    worker.serve()
+    with suppress(ConnectionError):  # the parent died: there is nobody to tell
+        worker.serve()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
