@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import reprlib
 from contextlib import suppress
+from typing import cast
 
 
 def note(error: BaseException, text: str) -> None:
     """Add a note to ``error``, unless it refuses: then it is better off without."""
     with suppress(Exception):
         error.add_note(text)
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Its notes; none if somebody has put something else than a list in their place."""
+    notes: object = getattr(error, "__notes__", None)
+    if not isinstance(notes, list):
+        return []
+    given = cast("list[object]", notes)
+    return [text if isinstance(text, str) else shown(text) for text in given]
 
 
 def carry(error: BaseException, partial: object) -> None:
@@ -41,6 +51,6 @@ def raisable(error: BaseException) -> BaseException:
         return error
     stand_in = RuntimeError(f"a job or its source raised {type(error).__name__}")
     stand_in.__cause__ = error
-    for text in getattr(error, "__notes__", ()):
+    for text in notes_of(error):
         note(stand_in, text)
     return stand_in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import io
 import operator
 import os
 import signal
@@ -808,6 +809,48 @@ def test_a_program_that_ignores_its_children_can_have_workers() -> None:
     )
     assert done.stderr == ""
     assert done.stdout.startswith("[1, 2]\nworker process ")
+
+
+def with_odd_notes(item: tuple[Any, Any]) -> Any:
+    error = ValueError("bad item")
+    error.__notes__, make = item
+    error.thing = make()  # type: ignore[attr-defined]
+    raise error
+
+
+@pytest.mark.parametrize("notes", [5, None, [6]])
+@pytest.mark.parametrize("make", [dict, threading.Lock])
+def test_an_exception_whose_notes_are_none_comes_back_as_what_it_is(
+    notes: Any, make: Any
+) -> None:
+    item = (notes, make)
+    [outcome] = jobs.map(with_odd_notes, [item], executor="process", errors="return")
+    assert isinstance(outcome.error, ValueError)
+    assert str(outcome.error) == "bad item"
+
+
+def opened(path: str | None) -> Any:
+    return io.TextIOWrapper(io.BytesIO()) if path is None else Path(path).open()
+
+
+def test_an_open_file_is_refused_and_not_copied() -> None:
+    with Path(__file__).open() as file:
+        got = asyncio.run(answers(ProcessExecutor(1), opened, [__file__, None, file]))
+    for error, name in zip(got, (f"'{__file__}'", "None", f"'{__file__}'"), strict=True):
+        assert isinstance(error, TypeError)
+        assert f"cannot pickle an open file, {name}" in str(error)
+
+
+class Leaver:
+    def __reduce__(self) -> Any:
+        raise SystemExit(5)
+
+
+def test_an_item_that_wants_to_exit_when_it_is_pickled_fails_alone() -> None:
+    bad, good = jobs.map(str, [Leaver(), 2], executor="process", errors="return")
+    assert isinstance(bad.error, TypeError)
+    assert "SystemExit" in str(bad.error)
+    assert good.value == "2"
 
 
 @pytest.fixture

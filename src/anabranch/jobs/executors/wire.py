@@ -26,7 +26,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any, TypeAlias, cast
 
 from anabranch.jobs.executors.protocol import Reply
-from anabranch.jobs.notes import note, said, shown
+from anabranch.jobs.notes import note, notes_of, said, shown
 from anabranch.retry import chain_of
 
 Part: TypeAlias = bytes | bytearray | memoryview
@@ -134,7 +134,27 @@ def _dumps_by_value(value: object) -> bytes:
     cloudpickle = _cloudpickle()
     if (script := sys.modules.get(_HERE[1])) is not None:
         cloudpickle.register_pickle_by_value(script)
-    return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    file = io.BytesIO()
+    _value_pickler()(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+@cache
+def _value_pickler() -> Any:
+    base = _cloudpickle().Pickler
+
+    def reducer_override(pickler: object, thing: object) -> Any:
+        # In place of a file, cloudpickle sends all of its text.
+        if _is_file(thing):
+            raise TypeError(f"cannot pickle an open file, {getattr(thing, 'name', None)!r}")
+        return base.reducer_override(pickler, thing)
+
+    return type("_ValuePickler", (base,), {"reducer_override": reducer_override})
+
+
+def _is_file(thing: object) -> bool:
+    """Whether it is a text file, other than those which a worker has too."""
+    return isinstance(thing, io.TextIOWrapper) and thing not in (sys.stdout, sys.stderr)
 
 
 def dumps_function(fn: Callable[..., object]) -> bytes:
@@ -172,7 +192,9 @@ class Parcel:
         for index, item in enumerate(items):
             try:
                 self.sent.append(dumps(item))
-            except Exception as error:
+            # An item's own __reduce__ may raise the last two, which would mean something
+            # else to whoever runs us; Ctrl-C is not the item's.
+            except (Exception, SystemExit, GeneratorExit) as error:
                 refused = TypeError(
                     f"an item, a {type(item).__name__}, cannot be sent to {where}: "
                     f"{said(error)}"
@@ -266,8 +288,8 @@ def _dumps_link(error: BaseException) -> tuple[bytes, str, list[str], str]:
             whys.append("what was pickled is no exception")
         except Exception as unfit:
             whys.append(said(unfit))
-    notes = [str(text) for text in getattr(error, "__notes__", ())]
-    return data, f"{type(error).__module__}.{said(error)}", notes, "".join(whys[:1])
+    what = f"{type(error).__module__}.{said(error)}"
+    return data, what, notes_of(error), "".join(whys[:1])
 
 
 def _loads_link(pickled: bytes, text: str, notes: list[str], why: str) -> BaseException:
@@ -300,7 +322,7 @@ class _Remains:
         changed = [name for name, value in vars(error).items() if state[name] is not value]
         if changed:
             text = f"instead of what cannot be pickled came copies: {', '.join(changed)}"
-            state["__notes__"] = [*state.get("__notes__", ()), text]
+            state["__notes__"] = [*notes_of(error), text]
         return _rebuilt, (type(error), tuple(map(_portable, error.args)), state)
 
 
