@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -197,6 +197,10 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         jobs_map(double, [1], journal=tmp_path / "missing" / "j")
     with pytest.raises(JournalError, match="is a folder: give the path of a file"):
         jobs_map(double, [1], journal=tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path(os.devnull), tmp_path / "pipe"):
+        with pytest.raises(JournalError, match="is a device or a pipe: give the path of"):
+            jobs_map(double, [1], journal=path)
     assert not calls
 
 
@@ -484,3 +488,48 @@ os._exit(0)  # the child lives on
             assert second_run(tmp_path / "j") == ""
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+class Refusal(Exception):
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+async def refusal(item: int) -> Exception:
+    return Refusal("no", item)
+
+
+def test_a_result_that_could_not_be_read_back_is_refused_when_it_is_made(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(JournalError, match="Refusal can be stored but not read back"):
+        jobs_map(refusal, [503], journal=tmp_path / "j")
+
+
+def _replace(path: Path) -> None:
+    path.unlink()
+    path.touch()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [Path.unlink, lambda path: path.rename(path.with_name("kept")), _replace],
+    ids=["removed", "renamed", "replaced"],
+)
+def test_a_journal_that_is_taken_away_ends_its_run_with_the_next_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Callable[[Path], object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def job(item: int) -> int:
+        calls[item] += 1
+        if item == 2:
+            os.chdir("/")  # the journal stays where it was when it was opened
+        if item == 4:
+            take(tmp_path / "j")
+        return item
+
+    with pytest.raises(JournalError, match=r"^j was moved, removed or replaced"):
+        jobs_map(job, range(10), journal="j", concurrency=1, errors="return")
+    assert calls == Counter(range(5))

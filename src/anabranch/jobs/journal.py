@@ -20,6 +20,7 @@ import collections.abc
 import io
 import pickle
 import sqlite3
+import stat
 import threading
 import types
 import typing
@@ -36,6 +37,7 @@ from anabranch.jobs.filelock import FileLock
 APPLICATION_ID: Final = 0x616E6A31  # "anj1": a journal of jobs, first format
 _IN_USE: Final = "{} is in use by another run: wait for it, or give another path"
 ROW_OVERHEAD_BYTES: Final = 1000
+STACK_GLOBAL: Final = b"\x93"  # with it a pickle names a class or a function
 NEVER_PICKLED: Final = (
     collections.abc.AsyncIterator,
     collections.abc.Awaitable,
@@ -71,6 +73,8 @@ class Journal:
             self._connection = _open(self.path, self._closing)
         except sqlite3.Error as error:
             raise JournalError(_sentence(self.path, error)) from error
+        self._place = Path(self.path).absolute()  # wherever the program goes from here
+        self._file = _file_at(self._place)
         # A row is its key, its value, and some bytes more.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="anabranch-journal")
         limit = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
@@ -108,10 +112,21 @@ class Journal:
                 f"most is {self._most_bytes:,}. Write it to a file and return the file's "
                 "name"
             )
+        if STACK_GLOBAL in content:  # it may be more than plain data
+            self._check_readable(content, value)
         future: asyncio.Future[Any] = self._loop().create_future()
         self._told.append((key, content, future))
         self._stir()
         await future
+
+    def _check_readable(self, content: bytes, value: object) -> None:
+        try:
+            pickle.loads(content)  # noqa: S301  # written just now
+        except Exception as error:
+            raise JournalError(
+                f"{self.path}: a result of type {type(value).__name__} can be stored but "
+                f"not read back ({error}): return plain data, or leave the journal out"
+            ) from error
 
     async def aclose(self) -> None:
         """Write what is waiting, and release the file."""
@@ -196,6 +211,7 @@ class Journal:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            self._check_place()
         answers: list[bytes | None] = []
         for key in asked:
             row = self._connection.execute(
@@ -203,6 +219,19 @@ class Journal:
             ).fetchone()
             answers.append(None if row is None else row[0])
         return answers
+
+    def _check_place(self) -> None:
+        # The connection goes on with the file that it has opened, which the next run
+        # would not find. While it is open, no other file gets its number.
+        try:
+            found = _file_at(self._place)
+        except OSError:
+            return  # nobody knows
+        if found != self._file:
+            raise JournalError(
+                f"{self.path} was moved, removed or replaced during the run: its results "
+                "are not stored there. Leave a journal in its place until the run has ended"
+            )
 
 
 def check_result_type(fn: Callable[..., Any]) -> None:
@@ -229,6 +258,12 @@ def check_result_type(fn: Callable[..., Any]) -> None:
 
 def _open(path: str, closing: ExitStack) -> sqlite3.Connection:
     """The connection, and in ``closing`` what has to be done at its end."""
+    with suppress(OSError):
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise JournalError(f"{path} is a folder: give the path of a file in it")
+        if not stat.S_ISREG(mode):
+            raise JournalError(f"{path} is a device or a pipe: give the path of a file")
     with ExitStack() as done:
         # Before SQLite touches the file, and until it has left it.
         with suppress(OSError):  # where it cannot be opened, SQLite says so
@@ -265,6 +300,15 @@ def _check_kind(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is there: its device and inode, or ``None`` if there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _sentence(path: str, error: sqlite3.Error) -> str:
     what = str(error)
     if "locked" in what:
@@ -282,8 +326,6 @@ def _sentence(path: str, error: sqlite3.Error) -> str:
             "again with a new one"
         )
     if "unable to open" in what:
-        if Path(path).is_dir():
-            return f"{path} is a folder: give the path of a file in it"
         return f"{path} cannot be opened: its folder is not there, or not writable"
     if "I/O error" in what:
         return f"{path} cannot be read or written: is its disk read-only, full or failing?"
