@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, IntFlag
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from anabranch.errors import UsageError
 from anabranch.jobs.keys import content_key, function_name, key_of
@@ -216,3 +216,39 @@ def test_what_has_no_name_of_its_own_is_refused_unless_a_key_is_given() -> None:
         with pytest.raises(UsageError, match="pass key="):
             key_of(fn, None)
         assert key_of(fn, str)(1) == content_key("1")
+
+
+class Access(IntFlag):
+    READ = 1
+
+
+class Hidden(BaseModel):
+    name: str
+    _level: int = PrivateAttr(0)
+
+    @functools.cached_property
+    def shouted(self) -> str:
+        return self.name.upper()
+
+
+def hidden(level: int) -> Hidden:
+    model = Hidden(name="a")
+    model._level = level
+    return model
+
+
+def test_flags_without_a_name_have_keys_of_their_own() -> None:
+    assert content_key(Access(8)) != content_key(Access(16))
+    assert content_key(Access.READ) == content_key(Access(1))
+
+
+def test_a_model_that_was_made_without_some_fields_has_a_key() -> None:
+    assert content_key(Hidden.model_construct()) != content_key(hidden(0))
+
+
+def test_private_attributes_of_a_model_count_and_what_it_caches_does_not() -> None:
+    assert content_key(hidden(1)) != content_key(hidden(2))
+    model = hidden(1)
+    before = content_key(model)
+    assert model.shouted == "A"
+    assert content_key(model) == before

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import PurePath
@@ -142,6 +142,8 @@ def _write(out: bytearray, value: object) -> None:
 
 def _write_object(out: bytearray, value: Any) -> None:
     match value:
+        case Flag():  # a combination may have no name
+            _write_named(out, b"e", value, value.value)
         case Enum():
             _write_named(out, b"e", value, value.name)
         case datetime() | date() | time():
@@ -154,7 +156,7 @@ def _write_object(out: bytearray, value: Any) -> None:
             held = {field.name: getattr(value, field.name) for field in fields(value)}
             _write_named(out, b"o", value, (held, _base(value)))
         case _ if _is_model(value):
-            _write_named(out, b"o", value, dict(value))
+            _write_named(out, b"o", value, _model_content(value))
         case _ if _is_array(value):
             form = (str(value.dtype), getattr(value, "shape", ()), value.tobytes())
             _write_named(out, b"a", value, form)
@@ -180,6 +182,15 @@ def _base(value: Any) -> Any:
 def _is_model(value: Any) -> bool:
     """Whether it is a model of pydantic, which is not imported."""
     return hasattr(value.__class__, "model_fields")
+
+
+def _model_content(value: Any) -> Any:
+    """What pydantic compares; not what properties have cached."""
+    declared: Mapping[str, object] = value.__class__.model_fields
+    held: Mapping[str, object] = value.__dict__  # model_construct leaves fields out
+    given = {name: held[name] for name in declared if name in held}
+    extra = getattr(value, "__pydantic_extra__", None)
+    return given, extra, getattr(value, "__pydantic_private__", None)
 
 
 def _is_array(value: Any) -> bool:
