@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -51,6 +51,12 @@ class DictLikeModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+
+    if TYPE_CHECKING:  # what pydantic does for free attributes, to type checkers
+
+        def __init__(self, **params: Any) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     # pydantic keeps free attributes here; a class without any extra has None.
     @property
@@ -125,12 +131,20 @@ def _take_private(cls: type[DictLikeModel]) -> None:
 class Event(DictLikeModel):
     """The base of all events; declare fields in a subclass, or give any keyword."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **params: Any) -> None: ...
+
 
 EventType: TypeAlias = type[Event]
 
 
 class StartEvent(Event):
     """Begins a run; ``run(**kwargs)`` makes one, or one of the declared subclass."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **params: Any) -> None: ...
 
 
 class StopEvent(Event):
@@ -175,9 +189,17 @@ class StopEvent(Event):
 class InputRequiredEvent(Event):
     """Asks a person. It goes to the stream, and needs no step that takes it."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **params: Any) -> None: ...
+
 
 class HumanResponseEvent(Event):
     """A person's answer. It comes from outside, by ``send_event``."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **params: Any) -> None: ...
 
 
 class StepFailedEvent(Event):

@@ -74,6 +74,9 @@ class Recorder:
                     self._since = 0
         except Exception as error:
             self._fail(error)
+        except BaseException as error:
+            run.break_off(error)
+            raise
         finally:
             self._writing = None
 

@@ -342,7 +342,9 @@ class Workflow(IsWorkflow):
             serializer = self._serializer or JsonSerializer()
             if isinstance(serializer, JsonSerializer):
                 serializer = serializer.knowing(self.data_types)
-            run.opening = run.loop.create_task(take_up(run, self._store, Codec(serializer)))
+            run.opening = run.loop.create_task(
+                take_up(run, self._store, Codec(serializer)), context=run.variables
+            )
 
     def run_ended(self, run: Run) -> None:
         """A run is over: another one may have its place."""
