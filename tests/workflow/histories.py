@@ -183,7 +183,7 @@ class History:
             retry_s = [None, 0.0, 2.0][draw(3)]
             self.tell(Failed(0, number, attempt, ValueError("bad"), retry_s))
         elif what < 14:
-            kind = [Ping, HumanResponseEvent][draw(2)]
+            kind: type[Event] = HumanResponseEvent if draw(2) else Ping
             key = f"w#{draw(3)}"
             execution = self.machine.state.executions[number]
             if not (execution.answers and key in execution.answers):

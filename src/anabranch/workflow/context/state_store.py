@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, cast
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -21,6 +21,10 @@ _NO_DEFAULT: Final = ...
 
 class DictState(DictLikeModel):
     """A state without declared fields: any name, as attribute or entry."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **params: Any) -> None: ...
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel, default=DictState)
