@@ -228,13 +228,14 @@ def _mark(function: F, workflow: type[Workflow] | None, config: StepConfig) -> F
     given: Any = function
     if not callable(given) or not hasattr(given, "__name__"):
         raise WorkflowValidationError(f"a step is a function, not {function!r}")
+    free = is_free(function)
+    if free and workflow is None:
+        raise WorkflowValidationError(
+            f"step {function.__name__!r} is defined outside a class: say which workflow it "
+            "is a step of, with @step(workflow=...)"
+        )
     config.settle()
     function._step_config = config  # type: ignore[attr-defined]  # noqa: SLF001
-    if is_free(function):
-        if workflow is None:
-            raise WorkflowValidationError(
-                f"step {function.__name__!r} is defined outside a class: say which "
-                "workflow it is a step of, with @step(workflow=...)"
-            )
+    if free and workflow is not None:
         workflow.add_step(function)
     return function

@@ -1,0 +1,437 @@
+"""A run, written down at any instant, goes on elsewhere as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, Field, PrivateAttr, RootModel
+
+from anabranch.testing import run_virtual
+from anabranch.workflow import (
+    Collect,
+    Context,
+    ContextSerdeError,
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    JsonPickleSerializer,
+    JsonSerializer,
+    PickleSerializer,
+    StartEvent,
+    StepFailedEvent,
+    StopEvent,
+    UnreconstructedException,
+    Workflow,
+    catch_error,
+    retry_policy,
+    step,
+)
+from anabranch.workflow.retry_policy import stop_after_attempt, wait_fixed
+
+
+class Job(Event):
+    n: int
+
+
+class Done(Event):
+    n: int
+
+
+class Pair(Event):
+    n: int
+
+
+class State(BaseModel):
+    log: list[str] = Field(default_factory=list)
+
+
+class Everything(Workflow):
+    """In the middle of it there are executions in every state there is."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[Job]:
+        return [Job(n=n) for n in range(6)]
+
+    @step(
+        num_workers=3,
+        retry_policy=retry_policy(wait=wait_fixed(2), stop=stop_after_attempt(3)),
+    )
+    async def work(self, ctx: Context[State], ev: Job) -> Done | Pair | None:
+        if ev.n == 1 and ctx.retry_info().retry_number < 2:
+            raise ValueError("not yet")
+        if ev.n == 2:
+            answer = await ctx.wait_for_event(
+                HumanResponseEvent,
+                waiter_event=InputRequiredEvent(prefix="?"),
+                timeout=None,
+            )
+            assert answer.value == "yes"
+        if ev.n == 3:
+            ctx.send_event(Pair(n=1))
+        await asyncio.sleep(ev.n)
+        if ev.n == 4:
+            raise KeyError("for good")
+        async with ctx.store.edit_state() as state:
+            state.log.append(f"worked {ev.n}")
+        return Done(n=ev.n)
+
+    @catch_error
+    async def recover(self, ev: StepFailedEvent) -> Done:
+        assert isinstance(ev.exception, KeyError)
+        return Done(n=100)
+
+    @step
+    async def pair(self, ctx: Context[State], ev: Pair) -> StopEvent | None:
+        got = ctx.collect_events(ev, [Pair, Pair])
+        if got is None:
+            return None
+        return StopEvent(result=[(await ctx.store.get_state()).log, [p.n for p in got]])
+
+    @step
+    async def join(self, ctx: Context, done: Annotated[list[Done], Collect()]) -> Pair:
+        return Pair(n=sum(d.n for d in done))
+
+
+EXPECTED = [[f"worked {n}" for n in (0, 1, 2, 3, 5)], [1, 111]]
+
+
+def said(result: Any) -> Any:
+    return [sorted(result[0]), result[1]]
+
+
+async def until(seconds: float) -> dict[str, Any]:
+    """A run of all that, written down in the middle and left behind."""
+    handler = Everything(timeout=None).run()
+    if seconds >= 0:
+        await asyncio.sleep(seconds)
+    written = json.loads(json.dumps(handler.ctx.to_dict()))
+    await handler.cancel_run()
+    return dict(written)
+
+
+async def finish(written: dict[str, Any]) -> Any:
+    flow = Everything(timeout=None)
+    ctx: Context[Any] = Context.from_dict(flow, written)
+    assert ctx.is_running
+    handler = flow.run(ctx=ctx)
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+    answered = asyncio.get_running_loop()
+    answered.call_later(60, handler.ctx.send_event, HumanResponseEvent(value="yes"))
+    return said(await handler)
+
+
+@pytest.mark.parametrize("seconds", [-1, 0.0, 0.5, 1.5, 2.5, 3.5, 5.5, 9.5, 50])
+def test_a_run_goes_on_from_any_instant(seconds: float) -> None:
+    written = run_virtual(until(seconds))
+    assert run_virtual(finish(written)) == EXPECTED
+
+
+def test_a_run_can_be_written_down_again_and_again() -> None:
+    async def handed_on(written: dict[str, Any], seconds: float) -> dict[str, Any]:
+        flow = Everything(timeout=None)
+        handler = flow.run(ctx=Context.from_dict(flow, written))
+        await asyncio.sleep(seconds)
+        again = json.loads(json.dumps(handler.ctx.to_dict()))
+        await handler.cancel_run()
+        return dict(again)
+
+    written = run_virtual(until(0.1))
+    for _ in range(10):
+        written = run_virtual(handed_on(written, 1.2))
+    assert run_virtual(finish(written)) == EXPECTED
+
+
+def test_what_had_finished_does_not_run_again() -> None:
+    class Chain(Workflow):
+        @step
+        async def first(self, ev: StartEvent) -> Job:
+            ran.append("first")
+            return Job(n=1)
+
+        @step
+        async def second(self, ctx: Context, ev: Job) -> Done:
+            ran.append("second")
+            ctx.send_event(Pair(n=1))
+            ctx.send_event(Pair(n=2))
+            await asyncio.sleep(10)
+            return Done(n=1)
+
+        @step
+        async def aside(self, ctx: Context, ev: Pair) -> None:
+            ran.append(f"aside {ev.n}")
+
+        @step
+        async def last(self, ev: Done) -> StopEvent:
+            ran.append("last")
+            return StopEvent(result=ev.n)
+
+    async def main() -> Any:
+        chain = Chain(skip_graph_checks={"terminal_event"}, disable_validation=True)
+        handler = chain.run()
+        await asyncio.sleep(5)
+        written = json.loads(json.dumps(handler.ctx.to_dict()))
+        await handler.cancel_run()
+        return await chain.run(ctx=Context.from_dict(chain, written))
+
+    ran: list[str] = []
+    assert run_virtual(main()) == 1
+    assert ran == ["first", "second", "aside 1", "aside 2", "second", "last"]
+
+
+def test_time_in_which_nobody_ran_it_does_not_count() -> None:
+    class Waits(Workflow):
+        @step
+        async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            event = await ctx.wait_for_event(HumanResponseEvent, timeout=30)
+            return StopEvent(result=event.value)
+
+    async def begin() -> dict[str, Any]:
+        handler = Waits(timeout=40).run()
+        await asyncio.sleep(20)
+        written = handler.ctx.to_dict()
+        await handler.cancel_run()
+        # As if it had been written an hour ago.
+        machine = written["machine"]
+        machine["deadline"] -= 3600
+        machine["now"] -= 3600
+        for wait in machine["waits"]:
+            wait["deadline"] -= 3600
+        return written
+
+    async def go_on(written: dict[str, Any]) -> Any:
+        flow = Waits(timeout=40)
+        handler = flow.run(ctx=Context.from_dict(flow, written))
+        await asyncio.sleep(9)
+        handler.ctx.send_event(HumanResponseEvent(value="in time"))
+        return await handler
+
+    assert run_virtual(go_on(run_virtual(begin()))) == "in time"
+
+
+PROGRAM = """
+import asyncio, json, sys
+from anabranch.workflow import *
+
+class Ask(InputRequiredEvent):
+    prefix: str
+
+class Flow(Workflow):
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Ask:
+        await ctx.store.set("before", ev.topic)
+        return Ask(prefix="name?")
+
+    @step
+    async def end(self, ctx: Context, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=[await ctx.store.get("before"), ev.response])
+
+async def main():
+    flow = Flow()
+    if sys.argv[1] == "begin":
+        handler = flow.run(topic="rivers")
+        async for event in handler.stream_events():
+            if isinstance(event, Ask):
+                print(json.dumps(handler.ctx.to_dict()), flush=True)
+                import os; os.kill(os.getpid(), 9)
+    handler = flow.run(ctx=Context.from_dict(flow, json.load(sys.stdin)))
+    handler.ctx.send_event(HumanResponseEvent(response="ann"))
+    print(await handler)
+
+asyncio.run(main())
+"""
+
+
+def test_a_person_may_answer_in_another_process(tmp_path: Path) -> None:
+    program = tmp_path / "flow.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, str(program)]
+    begun = subprocess.run([*command, "begin"], capture_output=True, text=True)
+    assert begun.returncode == -9, begun.stderr
+    ended = subprocess.run(
+        [*command, "end"], input=begun.stdout, capture_output=True, text=True
+    )
+    assert ended.stdout == "['rivers', 'ann']\n", ended.stderr
+
+
+# ------------------------------------------------------------------- serializers
+
+
+class Colour(Enum):
+    RED = "r"
+
+
+@dataclass
+class Point:
+    x: int
+    tags: list[str] = field(default_factory=list)
+    _cached: int = field(default=0, init=False)
+
+
+class Model(BaseModel):
+    name: str = Field(alias="Name")
+    when: datetime
+    _secret: int = PrivateAttr(default=0)
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+def model() -> Model:
+    made = Model(Name="n", when=datetime(2026, 1, 2, tzinfo=UTC))
+    made._secret = 7
+    return made
+
+
+VALUES: list[Any] = [
+    None, True, 1, 2.5, "text", [1, [2]], {"a": {"b": 1}}, {1: "one", (2, 3): "pair"},
+    {"__anabranch__": "dict"}, (1, 2), {1, 2}, frozenset({1}), b"\x00\xff", bytearray(b"x"),
+    datetime(2026, 1, 2, 3, 4, tzinfo=UTC), timedelta(days=1, microseconds=5),
+    Decimal("1.10"), UUID(int=5), Path("/a/b"), 1 + 2j, Colour.RED, Point(1, ["t"]), model(),
+    Numbers([1, 2]), Job(n=1), Event(free={"x": (1,)}), StopEvent(result=[Job(n=2)]), Job,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [JsonSerializer, PickleSerializer])
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_what_is_written_is_read_back_equal(kind: type[JsonSerializer], value: Any) -> None:
+    text = kind().serialize(value)
+    json.loads(text)
+    again = kind().deserialize(text)
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_private_attributes_and_results_are_kept() -> None:
+    serializer = JsonSerializer()
+    assert serializer.deserialize(serializer.serialize(model()))._secret == 7
+    assert serializer.deserialize(serializer.serialize(StopEvent(result=5))).result == 5
+
+
+def test_exceptions_come_back_by_type_and_message_if_the_type_is_known() -> None:
+    serializer = JsonSerializer()
+    again = serializer.deserialize(serializer.serialize(ValueError("bad")))
+    assert (type(again), str(again)) == (ValueError, "bad")
+    odd = UnicodeDecodeError("utf-8", b"x", 0, 1, "odd")  # takes more than a message
+    again = serializer.deserialize(serializer.serialize(odd))
+    assert isinstance(again, UnreconstructedException)
+    assert again.original_type == "builtins.UnicodeDecodeError"
+    assert str(again) == str(odd)
+    assert serializer.serialize(again) == serializer.serialize(odd)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system", "builtins.eval", "subprocess.Popen", "builtins.object", "nowhere.Thing",
+        "antigravity.Model", "threading.Thread", "pydantic.main.BaseModel.model_validate",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["model", "enum", "dataclass", "class"])
+def test_hostile_and_unknown_types_are_refused(name: str, kind: str) -> None:
+    text = json.dumps({"__anabranch__": kind, "t": name, "v": {}})
+    for serializer in (JsonSerializer(), PickleSerializer()):
+        with pytest.raises(
+            ContextSerdeError, match=f"names '{name}', which is not accepted"
+        ):
+            serializer.deserialize(text)
+    assert "antigravity" not in sys.modules
+
+
+def test_with_a_list_of_types_no_other_is_accepted() -> None:
+    text = JsonSerializer().serialize([Job(n=1)])
+    assert JsonSerializer(allowed_types=[Job]).deserialize(text) == [Job(n=1)]
+    with pytest.raises(ContextSerdeError, match="Job', which is not accepted"):
+        JsonSerializer(allowed_types=[Done]).deserialize(text)
+    # Events of the library itself are always known.
+    text = JsonSerializer().serialize(HumanResponseEvent(x=1))
+    assert JsonSerializer(allowed_types=[]).deserialize(text) == HumanResponseEvent(x=1)
+
+
+class Odd:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Odd) and other.n == self.n
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_pickles_are_read_only_by_who_asks_for_them() -> None:
+    assert JsonPickleSerializer is PickleSerializer
+    with pytest.raises(ContextSerdeError, match="Odd cannot be written as JSON"):
+        JsonSerializer().serialize({"odd": Odd(1)})
+    text = PickleSerializer().serialize({"odd": Odd(1)})
+    assert PickleSerializer().deserialize(text) == {"odd": Odd(1)}
+    with pytest.raises(ContextSerdeError, match="can run any code"):
+        JsonSerializer().deserialize(text)
+    assert PickleSerializer(allowed_types=[Odd]).deserialize(text) == {"odd": Odd(1)}
+    with pytest.raises(ContextSerdeError, match="Odd', which is not accepted"):
+        PickleSerializer(allowed_types=[Job]).deserialize(text)
+    with pytest.raises(ContextSerdeError, match="cannot be pickled"):
+        PickleSerializer().serialize(lambda: 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", '{"__anabranch__": "zebra", "v": 1}', '{"__anabranch__": "Decimal", "v": "x"}',
+        '{"__anabranch__": "pickle", "v": "!"}', '{"__anabranch__": "model"}',
+    ],
+)  # fmt: skip
+def test_rubbish_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(ContextSerdeError, match=r"payload"):
+        PickleSerializer().deserialize(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: {**d, "version": 99}, "a newer anabranch wrote it"),
+        (lambda d: {**d, "version": 0}, "too old"),
+        (lambda d: {"version": 2, "workers": {}, "state": {}}, "another library"),
+        (lambda d: {}, "damaged"),
+        (json.dumps, "not from a str"),
+        (lambda d: {**d, "machine": {}}, "does not hold a run that can be read"),
+    ],
+)  # fmt: skip
+def test_a_context_that_cannot_be_read_says_why(change: Any, said: str) -> None:
+    written = run_virtual(until(1))
+    with pytest.raises(ContextSerdeError, match=said):
+        Context.from_dict(Everything(), change(written))
+
+
+def test_a_run_of_other_steps_is_refused() -> None:
+    class Other(Workflow):
+        @step
+        async def only(self, ev: StartEvent) -> StopEvent:
+            return StopEvent()
+
+    written = run_virtual(until(1))
+    with pytest.raises(ContextSerdeError, match=r"does not have: (start, )?work"):
+        Context.from_dict(Other(), written)
+
+
+def test_the_state_may_be_left_out() -> None:
+    async def main() -> None:
+        flow = Everything()
+        ctx: Context[Any] = Context(flow)
+        await ctx.store.set("log", ["x"])
+        assert Context.from_dict(flow, ctx.to_dict()).store.whole().log == ["x"]
+        bare = ctx.to_dict(include_state=False)
+        assert Context.from_dict(flow, bare).store.whole().log == []
+
+    asyncio.run(main())
