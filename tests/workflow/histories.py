@@ -11,7 +11,6 @@ from anabranch.workflow import (
     Event,
     HumanResponseEvent,
     InputRequiredEvent,
-    JsonSerializer,
     StartEvent,
     StepFailedEvent,
     StopEvent,
@@ -20,7 +19,7 @@ from anabranch.workflow import (
     catch_error,
     step,
 )
-from anabranch.workflow.codec import Codec
+from anabranch.workflow.engine import engine_of
 from anabranch.workflow.facts import (
     Began,
     Cancelled,
@@ -112,8 +111,8 @@ class Everything(Workflow):
         raise NotImplementedError
 
 
-PLAN = Everything(timeout=None).plan
-CODEC = Codec(JsonSerializer().knowing(Everything().data_types))
+PLAN = engine_of(Everything()).plan
+CODEC = engine_of(Everything()).codec
 
 Draw = Callable[[int], int]
 """A number from 0 up to, and without, its argument."""

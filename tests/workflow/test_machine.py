@@ -20,6 +20,7 @@ from anabranch.workflow import (
     step,
 )
 from anabranch.workflow.codec import MIGRATIONS, VERSION, up_to_date
+from anabranch.workflow.engine import engine_of
 from anabranch.workflow.facts import (
     Began,
     Cancelled,
@@ -64,7 +65,7 @@ class Two(Workflow):
 
 
 def machine(timeout: float | None = None) -> Machine:
-    made = Machine(Two().plan, RunState("r"))
+    made = Machine(engine_of(Two()).plan, RunState("r"))
     made.apply(Began(0.0, StartEvent(), timeout))
     return made
 
@@ -75,7 +76,7 @@ def started(commands: list[Any]) -> list[tuple[str, int]]:
 
 class TestPlainCalls:
     def test_a_start_event_starts_the_first_step(self) -> None:
-        run = Machine(Two().plan, RunState("r"))
+        run = Machine(engine_of(Two()).plan, RunState("r"))
         assert started(run.apply(Began(0.0, StartEvent(), None))) == [("first", 1)]
 
     def test_what_a_step_returns_starts_the_next(self) -> None:

@@ -133,7 +133,7 @@ class Activity:
         arguments = call.arguments(self.execution)
         if call.context is not None:
             arguments[call.context] = self.context
-        manager = run.workflow.resources
+        manager = run.engine.settings.resources
         own = Lifetime()
         async with own.exits:
             for name, need in call.resources.items():

@@ -18,11 +18,12 @@ from anabranch.workflow.state import Execution, Outcome, TimerKey
 
 @dataclass(slots=True)
 class Began:
-    """The run began, with this event."""
+    """The run began, with this event and, if it has been made, this shared state."""
 
     at: float
     event: Event
     timeout: float | None
+    store: Any = None
 
 
 @dataclass(slots=True)

@@ -140,6 +140,8 @@ class Machine:
         state = self.state
         state.began_at = state.now
         state.timeout = fact.timeout
+        if fact.store is not None:
+            state.store = fact.store
         if fact.timeout is not None:
             state.deadline = state.now + fact.timeout
             self._out.append(SetTimer(RUN_TIMER, state.deadline))

@@ -76,7 +76,8 @@ class Recorder:
             self._fail(error)
         except BaseException as error:
             run.break_off(error)
-            raise
+            if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._writing = None
 

@@ -65,8 +65,8 @@ from anabranch.workflow.state import Execution, Outcome, RunState, TimerKey
 from anabranch.workflow.stream import EventStream
 
 if TYPE_CHECKING:
+    from anabranch.workflow.engine import Engine
     from anabranch.workflow.recorder import Recorder
-    from anabranch.workflow.workflow import Workflow
 
 R = TypeVar("R")
 
@@ -94,7 +94,7 @@ class Run:
 
     def __init__(
         self,
-        workflow: Workflow,
+        engine: Engine,
         state: RunState,
         *,
         start: Event | None,
@@ -102,13 +102,13 @@ class Run:
         parent: Activity | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.workflow = workflow
-        self.machine = Machine(workflow.plan, state)
+        self.engine = engine
+        self.machine = Machine(engine.plan, state)
         self.start = start
         self.parent = parent
         self.variables = copy_context()
-        self.stream = EventStream(workflow.stream_buffer)
-        self.observer = workflow.observer
+        self.stream = EventStream(engine.settings.stream_buffer)
+        self.observer = engine.settings.observer
         self.recorder: Recorder | None = None
         self.opening: asyncio.Task[None] | None = None
         self.outcome: Outcome | None = None
@@ -116,7 +116,7 @@ class Run:
         self.begun = False
         self.done = False
         self.trace: deque[Traced] = deque(maxlen=MOST_TRACED)
-        self._calls = workflow.calls
+        self._calls = engine.calls
         self._timeout = timeout
         self._stopwatch = stopwatch()
         self._epoch = time.time() - self._stopwatch()
@@ -172,7 +172,9 @@ class Run:
         if self.start is None:
             self.tell(Resumed(now, max(0.0, now - self.state.now)))
         else:
-            self.tell(Began(now, self.start, self._timeout))
+            # What is written down must be there; otherwise it is made when it is used.
+            store = self.state.store if self.recorder is None else self.read()
+            self.tell(Began(now, self.start, self._timeout, store))
         early, self._early = self._early, []
         for fact in early:
             self.tell(fact)
@@ -379,7 +381,7 @@ class Run:
             self._failure.set_exception(error)
         if self.parent is not None and self in self.parent.run.children:
             self.parent.run.children.remove(self)
-        self.workflow.run_ended(self)
+        self.engine.ended(self)
 
     async def settled(self) -> None:
         """Return when the run is over, and nothing of it goes on."""
@@ -424,7 +426,7 @@ class Run:
         """The shared state itself."""
         state = self.machine.state
         if state.store is None:
-            state.store = self.workflow.new_state()
+            state.store = self.engine.new_state()
         return state.store
 
     def edit(self, path: str, value: Any) -> None:

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ValidationError
-
-from anabranch.errors import LoopError, WorkflowRuntimeError, WorkflowValidationError
+from anabranch.errors import LoopError, WorkflowValidationError
 from anabranch.observe import Observer, Observers
-from anabranch.workflow.activity import Activity
-from anabranch.workflow.calls import Call, call_of, check_services
-from anabranch.workflow.checks import CHECKS, faults
-from anabranch.workflow.codec import Codec
-from anabranch.workflow.compiling import compile_plan, start_of, stops_of
+from anabranch.workflow.checks import CHECKS
+from anabranch.workflow.compiling import start_of, stops_of
 from anabranch.workflow.context.context import Context
-from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer
-from anabranch.workflow.context.state_store import DictState
+from anabranch.workflow.context.serializers import BaseSerializer
 from anabranch.workflow.decorators import StepConfig, config_of
+from anabranch.workflow.engine import DEFAULT_TIMEOUT_S, Engine, Settings, engine_of
 from anabranch.workflow.events import Event, StartEvent, StopEvent
 from anabranch.workflow.handler import WorkflowHandler
 from anabranch.workflow.marks import IsWorkflow
-from anabranch.workflow.plan import Plan
 from anabranch.workflow.printer import Printer
-from anabranch.workflow.recorder import take_up
-from anabranch.workflow.resource import (
-    Lifetime,
-    Need,
-    ResourceConfig,
-    ResourceManager,
-    circle_of,
-)
-from anabranch.workflow.run import Run, enclosing
+from anabranch.workflow.resource import ResourceManager
 from anabranch.workflow.service import ServiceManager
 from anabranch.workflow.stores.protocol import Store
 from anabranch.workflow.stream import MOST_KEPT
@@ -41,7 +26,6 @@ from anabranch.workflow.stream import MOST_KEPT
 __all__ = ["Workflow"]
 
 WorkflowGraphCheck: TypeAlias = Literal["reachability", "terminal_event", "dead_end"]
-DEFAULT_TIMEOUT_S: Final = 45.0
 
 
 class Workflow(IsWorkflow):
@@ -74,13 +58,14 @@ class Workflow(IsWorkflow):
         WorkflowValidationError: An option cannot be meant.
     """
 
+    # Every name here is one that no step can have, so there are few.
     _own_steps: ClassVar[dict[str, Callable[..., Any]]] = {}
-    # Grows with every step that is added to any class.
-    steps_version: ClassVar[int] = 0
+    _all_steps: ClassVar[Mapping[str, StepConfig] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._own_steps = {}
+        cls._all_steps = None
 
     def __init__(
         self,
@@ -100,29 +85,25 @@ class Workflow(IsWorkflow):
         stream_buffer: int = MOST_KEPT,
     ) -> None:
         _check_options(timeout, num_concurrent_runs, skip_graph_checks, durable)
-        self._timeout = timeout
-        self._unchecked = disable_validation
-        self._runtime = runtime
-        self._name = workflow_name
-        self._skipped = frozenset[str](skip_graph_checks or ())
-        self._serializer = serializer
-        self._store = durable
-        self._limit = num_concurrent_runs
-        self._active: set[Run] = set()
-        self._waiting: deque[Run] = deque()
-        self.resources = resource_manager or ResourceManager()
-        self.services = service_manager or ServiceManager()
-        self.stream_buffer = stream_buffer
         watchers = [o for o in (observer, Printer() if verbose else None) if o is not None]
-        self.observer = Observers(*watchers) if watchers else None
-        self._compiled: _Compiled | None = None
-        self._checked: _Compiled | None = None
-        self._asks = False
-        configs = self._configs()
-        start_of(configs, type(self).__name__)
-        stops_of(configs, type(self).__name__)
-
-    # -------------------------------------------------------------------- steps
+        settings = Settings(
+            timeout=timeout,
+            is_checked=not disable_validation,
+            most_runs=num_concurrent_runs,
+            name=workflow_name,
+            skipped=frozenset[str](skip_graph_checks or ()),
+            serializer=serializer,
+            store=durable,
+            observer=Observers(*watchers) if watchers else None,
+            stream_buffer=stream_buffer,
+            resources=resource_manager or ResourceManager(),
+            services=service_manager or ServiceManager(),
+        )
+        self._engine = Engine(self, self._steps, settings)
+        self._runtime = runtime
+        name = type(self).__name__
+        start_of(self._steps(), name)
+        stops_of(self._steps(), name)
 
     @classmethod
     def add_step(cls, func: Callable[..., Any]) -> None:
@@ -136,105 +117,56 @@ class Workflow(IsWorkflow):
             raise WorkflowValidationError(
                 f"{name} is no step: mark it with @step(workflow={cls.__name__})"
             )
-        if name in cls._functions():
+        if name in cls._steps():
             raise WorkflowValidationError(
                 f"workflow {cls.__name__} has a step {name!r} already: give this one "
                 "another name"
             )
         cls._own_steps[name] = func
-        Workflow.steps_version += 1
+        for kind in (cls, *_below(cls)):
+            kind._all_steps = None  # noqa: SLF001  # classes of this one
 
     @classmethod
-    def _functions(cls) -> dict[str, Callable[..., Any]]:
+    def _steps(cls) -> Mapping[str, StepConfig]:
         """All steps, those of bases first, by name."""
-        found: dict[str, Callable[..., Any]] = {}
-        for kind in reversed(cls.__mro__):
-            for name, value in vars(kind).items():
-                if config_of(value) is not None:
-                    found[name] = value
-                else:
-                    found.pop(name, None)  # it was a step in a base, and is none here
-            if issubclass(kind, Workflow):
-                found |= vars(kind).get("_own_steps", {})
-        return found
-
-    @classmethod
-    def _configs(cls) -> dict[str, StepConfig]:
-        return {
-            name: config
-            for name, function in cls._functions().items()
-            if (config := config_of(function)) is not None
-        }
+        if cls._all_steps is None:
+            found: dict[str, StepConfig] = {}
+            for kind in reversed(cls.__mro__):
+                own: dict[str, Any] = vars(kind).get("_own_steps", {})
+                for name, value in (vars(kind) | own).items():
+                    if (config := config_of(value)) is not None:
+                        found[name] = config
+                    else:
+                        found.pop(name, None)  # it was a step in a base, and is none here
+            cls._all_steps = found
+        return cls._all_steps
 
     def add_workflows(self, **workflows: Workflow) -> None:
         """Give the steps that ask for a workflow of one of these names these.
 
         A step asks with a parameter of that name, annotated with the workflow's class.
         """
-        for name, workflow in workflows.items():
-            self.services.add(name, workflow)
-        self._compiled = None
-
-    # ------------------------------------------------------------------ compiled
-
-    def _compile(self) -> _Compiled:
-        compiled = self._compiled
-        if compiled is None or compiled.version != Workflow.steps_version:
-            compiled = self._compiled = _Compiled(self, self._configs())
-        return compiled
-
-    @property
-    def plan(self) -> Plan:
-        """The steps, and the way of each event."""
-        return self._compile().plan
-
-    @property
-    def calls(self) -> dict[str, Call]:
-        """How each step is called."""
-        return self._compile().calls
-
-    @property
-    def data_types(self) -> tuple[type[Any], ...]:
-        """The classes that its events and its state are of."""
-        return self._compile().data_types
-
-    def new_state(self) -> BaseModel:
-        """A state for a new run.
-
-        Raises:
-            WorkflowRuntimeError: Its model cannot be made without values.
-        """
-        kind = self._compile().state_type
-        try:
-            return kind()
-        except ValidationError as error:
-            raise WorkflowRuntimeError(
-                f"the state of workflow {self.workflow_name}, a {kind.__name__}, cannot be "
-                f"made without values: give all its fields defaults ({error})"
-            ) from error
-
-    # ---------------------------------------------------------------- properties
+        engine_of(self).add_services(workflows)
 
     @property
     def workflow_name(self) -> str:
         """Its name."""
-        kind = type(self)
-        return self._name or f"{kind.__module__}.{kind.__qualname__}"
+        return engine_of(self).name
 
     @property
     def start_event_class(self) -> type[StartEvent]:
         """The type of event that begins a run."""
-        return self.plan.start
+        return engine_of(self).plan.start
 
     @property
     def stop_event_class(self) -> type[StopEvent]:
         """The type of event that ends a run; of several, the first."""
-        return self.plan.stops[0]
+        return engine_of(self).plan.stops[0]
 
     @property
     def events(self) -> list[type[Event]]:
         """Every event type that a step takes or returns."""
-        return self.plan.events()
+        return engine_of(self).plan.events()
 
     @property
     def runtime(self) -> object:
@@ -244,9 +176,7 @@ class Workflow(IsWorkflow):
     @property
     def serializer(self) -> BaseSerializer | None:
         """What was given as ``serializer``."""
-        return self._serializer
-
-    # ----------------------------------------------------------------- validation
+        return engine_of(self).settings.serializer
 
     def validate(
         self, *, validate_resource_configs: bool = True, validate_resources: bool = False
@@ -260,34 +190,9 @@ class Workflow(IsWorkflow):
         Raises:
             WorkflowValidationError: It cannot; a sentence for each reason.
         """
-        compiled = self._compile()
-        excused = {
-            check: {n for n, c in compiled.configs.items() if check in c.skip_graph_checks}
-            for check in CHECKS
-        }
-        wrong = faults(compiled.plan, skipped=self._skipped, excused=excused)
-        needs = _needs(compiled.configs)
-        for where, need in needs:
-            if circle := circle_of(need):
-                names = " -> ".join(inner.descriptor.name for inner in circle)
-                wrong.append(f"{where} asks for resources that need each other: {names}")
-            elif validate_resource_configs and isinstance(need.descriptor, ResourceConfig):
-                try:
-                    need.descriptor.load(need.type)
-                except WorkflowValidationError as error:
-                    wrong.append(f"{where}: {error}")
-        if wrong:
-            raise WorkflowValidationError("\n".join(wrong))
-        check_services(compiled.configs, self.services)
-        if validate_resources:
-            from anabranch.jobs import asyncio_run
-
-            asyncio_run(_make_all(self.resources, needs))
-        self._checked = compiled
-        self._asks = compiled.plan.asks_people
-        return self._asks
-
-    # ----------------------------------------------------------------------- runs
+        return engine_of(self).validate(
+            configs=validate_resource_configs, resources=validate_resources
+        )
 
     def run(
         self,
@@ -318,126 +223,18 @@ class Workflow(IsWorkflow):
                 f"{type(self).__name__}.run() needs a running event loop: call it in a "
                 "coroutine, and that to asyncio.run(...) or anabranch.asyncio_run(...)"
             ) from None
-        compiled = self._compile()
-        if not self._unchecked and self._checked is not compiled:
-            self.validate()
+        engine = engine_of(self)
+        engine.check_once()
         context = Context[Any](self) if ctx is None else ctx
-        fresh = None if context.resumes else self._start_event(start_event, kwargs)
+        fresh = None if context.resumes else engine.start_event(start_event, kwargs)
         state, unsent = context.begin(run_id)
-        start = fresh or unsent
-        parent = enclosing()
-        run = Run(self, state, start=start, timeout=self._time(parent), parent=parent)
+        run = engine.run(state, fresh or unsent)
         context.bind(run)
-        if self._limit is not None and len(self._active) >= self._limit:
-            self._waiting.append(run)
-        else:
-            self._begin(run)
         return WorkflowHandler(run, context)
 
-    def _begin(self, run: Run) -> None:
-        self._active.add(run)
-        if self._store is None:
-            run.loop.call_soon(run.begin, context=run.variables)
-        else:
-            serializer = self._serializer or JsonSerializer()
-            if isinstance(serializer, JsonSerializer):
-                serializer = serializer.knowing(self.data_types)
-            run.opening = run.loop.create_task(
-                take_up(run, self._store, Codec(serializer)), context=run.variables
-            )
 
-    def run_ended(self, run: Run) -> None:
-        """A run is over: another one may have its place."""
-        self._active.discard(run)
-        if run in self._waiting:
-            self._waiting.remove(run)
-        while self._waiting and self._limit is not None and len(self._active) < self._limit:
-            waiting = self._waiting.popleft()
-            waiting.loop.call_soon_threadsafe(self._begin, waiting)
-            return
-
-    def _time(self, parent: Activity | None) -> float | None:
-        """How long a run may take: inside another, by default, as long as that one."""
-        if parent is None or self._timeout != DEFAULT_TIMEOUT_S:
-            return self._timeout
-        deadline = parent.run.state.deadline
-        return None if deadline is None else max(0.0, deadline - parent.run.now())
-
-    def _start_event(self, given: StartEvent | None, kwargs: dict[str, Any]) -> StartEvent:
-        if given is not None:
-            event: Any = given
-            if not isinstance(event, StartEvent):
-                raise WorkflowRuntimeError(
-                    f"start_event must be a StartEvent, not {given!r}"
-                )
-            if kwargs:
-                raise WorkflowRuntimeError(
-                    f"run() was given a start_event and {', '.join(kwargs)}: give one or "
-                    "the other"
-                )
-            return given
-        kind = self.plan.start
-        try:
-            return kind(**kwargs)
-        except ValidationError as error:
-            raise WorkflowRuntimeError(
-                f"Failed creating a start event of type {kind.__name__} from the arguments "
-                f"{', '.join(kwargs) or '(none)'}: {error}"
-            ) from error
-
-
-class _Compiled:
-    """What is known of a workflow object as long as its class gets no further step."""
-
-    def __init__(self, workflow: Workflow, configs: dict[str, StepConfig]) -> None:
-        self.version = Workflow.steps_version
-        self.configs = configs
-        self.plan = compile_plan(workflow.workflow_name, configs)
-        check_services(configs, workflow.services)
-        self.calls = {
-            name: call_of(name, config, workflow, workflow.services)
-            for name, config in configs.items()
-        }
-        self.state_type = _state_type(configs)
-        self.data_types = (*self.plan.events(), self.state_type)
-
-
-def _state_type(configs: dict[str, StepConfig]) -> type[BaseModel]:
-    """The model of the state: the most special of those that steps ask for."""
-    found: type[BaseModel] = DictState
-    owner = ""
-    for name, config in configs.items():
-        kind = config.signature.state_type
-        if kind is None or kind is DictState or issubclass(found, kind):
-            continue
-        if found is not DictState and not issubclass(kind, found):
-            raise WorkflowValidationError(
-                f"steps {owner!r} and {name!r} ask for different states, "
-                f"Context[{found.__name__}] and Context[{kind.__name__}]: a run has one, "
-                "so let one model derive from the other"
-            )
-        found, owner = kind, name
-    return found
-
-
-def _needs(configs: dict[str, StepConfig]) -> list[tuple[str, Need]]:
-    return [
-        (f"step {name!r}, parameter {parameter!r}", need)
-        for name, config in configs.items()
-        for parameter, need in config.signature.resources.items()
-    ]
-
-
-async def _make_all(manager: ResourceManager, needs: list[tuple[str, Need]]) -> None:
-    life = Lifetime()
-    async with life.exits:
-        for where, need in needs:
-            try:
-                await manager.resolve(need, life, life)
-            except Exception as error:
-                raise WorkflowValidationError(
-                    f"{where}: the resource {need.descriptor.name} cannot be made: {error}"
-                ) from error
+def _below(kind: type[Workflow]) -> list[type[Workflow]]:
+    return [below for child in kind.__subclasses__() for below in (child, *_below(child))]
 
 
 def _check_options(

@@ -16,16 +16,17 @@ from anabranch.errors import (
     WorkflowStepDoesNotExistError,
 )
 from anabranch.workflow.activity import CURRENT, Activity
-from anabranch.workflow.codec import VERSION, Codec, up_to_date
-from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer
+from anabranch.workflow.codec import VERSION, up_to_date
+from anabranch.workflow.context.serializers import BaseSerializer
 from anabranch.workflow.context.state_store import InMemoryStateStore, ModelT, StateStore
+from anabranch.workflow.engine import Engine, engine_of
 from anabranch.workflow.events import Event
 from anabranch.workflow.marks import IsContext
 from anabranch.workflow.retry_policy import RetryInfo
-from anabranch.workflow.run import Run
 from anabranch.workflow.state import RunState
 
 if TYPE_CHECKING:
+    from anabranch.workflow.run import Run
     from anabranch.workflow.workflow import Workflow
 
 __all__ = ["Context"]
@@ -47,7 +48,7 @@ class Context(IsContext, Generic[ModelT]):
         serializer: What it was written with.
     """
 
-    _workflow: Workflow
+    _engine: Engine
     _run: Run | None
     _activity: Activity | None
     _kept: RunState
@@ -61,10 +62,10 @@ class Context(IsContext, Generic[ModelT]):
         previous_context: Mapping[str, Any] | None = None,
         serializer: BaseSerializer | None = None,
     ) -> None:
-        self._workflow = workflow
+        self._engine = engine_of(workflow)
         self._run = None
         self._activity = None
-        self._serializer = serializer or workflow.serializer
+        self._serializer = serializer
         self._start = None
         self._store = None
         if previous_context is None:
@@ -78,8 +79,8 @@ class Context(IsContext, Generic[ModelT]):
         context = cls.__new__(cls)
         context._activity = activity
         context._run = run = activity.run
-        context._workflow = run.workflow
-        context._serializer = run.workflow.serializer
+        context._engine = run.engine
+        context._serializer = None
         context._start = None
         return context
 
@@ -106,7 +107,7 @@ class Context(IsContext, Generic[ModelT]):
             return self._run.store
         if self._store is None:
             if self._kept.store is None:
-                self._kept.store = self._workflow.new_state()
+                self._kept.store = self._engine.new_state()
             self._store = InMemoryStateStore(self._kept.store)
         return self._store
 
@@ -292,7 +293,7 @@ class Context(IsContext, Generic[ModelT]):
         """
         run = self._run
         state = self._kept if run is None else run.state
-        codec = self._codec(serializer)
+        codec = self._engine.codec_of(serializer or self._serializer)
         if run is not None and not run.done:
             state = dataclasses.replace(state, now=run.now())
         start = self._start
@@ -301,7 +302,7 @@ class Context(IsContext, Generic[ModelT]):
         shared = state.store if include_state else None
         return {
             "version": VERSION,
-            "workflow": self._workflow.plan.workflow,
+            "workflow": self._engine.plan.workflow,
             "machine": codec.write(state),
             "store": None if shared is None else codec.to_plain(shared),
             "start": None if start is None else codec.to_plain(start),
@@ -331,19 +332,13 @@ class Context(IsContext, Generic[ModelT]):
                 f"{type(given).__name__}: undo json.dumps with json.loads first"
             )
         current = up_to_date(data)
-        codec = self._codec(None)
-        state = codec.read(current["machine"], self._workflow.plan)
+        codec = self._engine.codec_of(self._serializer)
+        state = codec.read(current["machine"], self._engine.plan)
         if current["store"] is not None:
             state.store = codec.from_plain(current["store"])
         if current["start"] is not None:
             self._start = codec.from_plain(current["start"])
         return state
-
-    def _codec(self, serializer: BaseSerializer | None) -> Codec:
-        chosen = serializer or self._serializer or JsonSerializer()
-        if isinstance(chosen, JsonSerializer):
-            chosen = chosen.knowing(self._workflow.data_types)
-        return Codec(chosen)
 
     # ---------------------------------------------------------------- for a run
 
