@@ -18,7 +18,6 @@ import heapq
 import itertools
 import json
 import random
-import re
 import sqlite3
 import statistics
 import sys
@@ -29,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import memory
 from benchmarks.runners import RUNNERS, Job, Run
 
 Figures = dict[str, float | None]
@@ -122,9 +122,9 @@ def measure_runner(label: str, load: str, jobs: int, workers: int) -> Figures:
 async def _measured(run: Run, load: Load, jobs: int, workers: int) -> Figures:
     await run(load.job, load.items(max(1, min(WARM_JOBS, jobs // 10))), workers)
     gc.collect()
-    before = _restart_peak()
+    before = memory.restart_peak()
     taken = [await _once(run, load, jobs, workers)]
-    peak = _status("VmHWM")
+    peak = memory.peak()
     grown = None if before is None or peak is None else max(0, peak - before)
     while len(taken) < MOST_PASSES and sum(wall for wall, _ in taken) < ENOUGH_S:
         gc.collect()
@@ -148,23 +148,6 @@ async def _once(run: Run, load: Load, jobs: int, workers: int) -> tuple[float, f
     if done != jobs:
         raise RuntimeError(f"{done} of {jobs} jobs were run")
     return wall, cpu
-
-
-def _restart_peak() -> int | None:
-    """Let the kernel forget the highest resident size; the size now, None if it can't."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _status("VmRSS")
-
-
-def _status(name: str) -> int | None:
-    try:
-        found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return None
-    return int(found[1]) * 1024 if found else None
 
 
 # ---------------------------------------------------------------------------- the limiters
