@@ -41,7 +41,7 @@ class Activity:
 
     __slots__ = (
         "_context",
-        "_counts",
+        "_names",
         "_waits",
         "began_at",
         "call",
@@ -58,11 +58,12 @@ class Activity:
         self.call = call
         self.began_at = 0.0
         self.interrupted = False
-        self.nested: list[Run] | None = None
+        self.nested: tuple[Run, ...] = ()
         self.task: asyncio.Task[None] | None = None
         self._context: Context[Any] | None = None
-        self._waits: dict[str, asyncio.Future[None]] | None = None
-        self._counts: dict[str, int] | None = None
+        # Few at a time, of a name or two: lists are smaller than dictionaries.
+        self._waits: list[tuple[str, asyncio.Future[None]]] | None = None
+        self._names: list[str] | None = None
 
     @property
     def context(self) -> Context[Any]:
@@ -79,6 +80,11 @@ class Activity:
         run, execution = self.run, self.execution
         return StepLabel(run.id, run.machine.plan.workflow, execution.step, execution.id)
 
+    def release(self) -> None:
+        """Let go of what leads back here, so that nothing is left to the collector."""
+        self.task = None
+        self._context = None
+
     # --------------------------------------------------------------------- body
 
     async def perform(self) -> None:
@@ -94,10 +100,7 @@ class Activity:
         fans_out = False
         try:
             if call.is_async and not call.resources:
-                arguments = call.arguments(execution)
-                if call.context is not None:
-                    arguments[call.context] = self.context
-                value = await call.function(**arguments)
+                value = await call.function(**self._arguments())
             else:
                 value = await self._call_with_resources()
             events, fans_out = call.outputs(value)
@@ -111,7 +114,7 @@ class Activity:
             raise
         run.leave(self)
         now = run.now()
-        run.trace.append(
+        run.remember(
             traced(
                 execution,
                 attempt,
@@ -128,11 +131,16 @@ class Activity:
             run.observer.finished(self.label, None)
         run.tell(Returned(now, execution.id, attempt, events, fans_out))
 
-    async def _call_with_resources(self) -> Any:
-        call, run = self.call, self.run
+    def _arguments(self) -> dict[str, Any]:
+        call = self.call
         arguments = call.arguments(self.execution)
         if call.context is not None:
             arguments[call.context] = self.context
+        return arguments
+
+    async def _call_with_resources(self) -> Any:
+        call, run = self.call, self.run
+        arguments = self._arguments()
         manager = run.engine.settings.resources
         own = Lifetime()
         async with own.exits:
@@ -169,7 +177,7 @@ class Activity:
 
     def _fail(self, error: Exception, attempt: int, now: float) -> None:
         run, execution = self.run, self.execution
-        for nested in tuple(self.nested or ()):
+        for nested in self.nested:
             nested.cancel()
         retry_s = self._retry_s(error, now)
         if run.observer is not None:
@@ -241,25 +249,25 @@ class Activity:
             )
         return event
 
-    def wake(self, key: str) -> bool:
-        """Let the body go on behind a wait; false if it is not there."""
-        future = self._waits.pop(key, None) if self._waits else None
-        if future is None or future.done():
-            return False
-        future.set_result(None)
-        return True
+    def wake(self, key: str) -> None:
+        """Let the body go on behind a wait."""
+        for wait in self._waits or ():
+            if wait[0] == key and self._waits is not None:
+                self._waits.remove(wait)
+                if not wait[1].done():
+                    wait[1].set_result(None)
+                return
 
     def _nth(self, name: str) -> str:
         """A key for the next use of a name, the same whenever the body is begun anew."""
-        if self._counts is None:
-            self._counts = {}
-        count = self._counts[name] = self._counts.get(name, 0) + 1
-        return f"{name}#{count}"
+        self._names = self._names or []
+        self._names.append(name)
+        return f"{name}#{self._names.count(name)}"
 
     def _future(self, key: str) -> asyncio.Future[None]:
-        if self._waits is None:
-            self._waits = {}
-        future = self._waits[key] = self.run.loop.create_future()
+        future: asyncio.Future[None] = self.run.loop.create_future()
+        self._waits = [wait for wait in self._waits or () if wait[0] != key]
+        self._waits.append((key, future))
         return future
 
     async def _withdraw(self, key: str) -> None:

@@ -89,7 +89,7 @@ class Codec:
             "timeout": state.timeout,
             "last_id": state.last_id,
             "lanes": {
-                name: [list(lane.queue), [list(item) for item in lane.woken]]
+                name: [list(lane.queue or ()), [list(item) for item in lane.woken or ()]]
                 for name, lane in state.lanes.items()
                 if lane.queue or lane.woken
             },

@@ -31,6 +31,8 @@ class WorkflowHandler:
         run_id: The run's name.
     """
 
+    __slots__ = ("_ctx", "_run", "run_id")
+
     def __init__(self, run: Run, ctx: Context[Any]) -> None:
         self._run = run
         self._ctx = ctx

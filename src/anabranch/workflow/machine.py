@@ -215,6 +215,8 @@ class Machine:
             self._start(step, lane, execution)
             return
         execution.status = "queued"
+        if lane.queue is None:
+            lane.queue = deque()
         lane.queue.append(execution.id)
         if self.watched:
             self._out.append(Changed(execution, StepState.PREPARING))
@@ -297,6 +299,7 @@ class Machine:
             self._release(step, execution)
         elif execution.status == "woken":
             lane = state.lanes[step.name]
+            assert lane.woken is not None
             lane.woken = deque(item for item in lane.woken if item[0] != execution.id)
         if execution.pending:
             self._forget_waits(execution)
@@ -594,6 +597,8 @@ class Machine:
             self._go_on(step, lane, execution, wait.key)
         else:
             execution.status = "woken"
+            if lane.woken is None:
+                lane.woken = deque()
             lane.woken.append((execution.id, wait.key))
 
     def _go_on(self, step: StepPlan, lane: Lane, execution: Execution, key: str) -> None:

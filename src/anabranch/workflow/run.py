@@ -19,7 +19,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -74,7 +73,7 @@ logger = logging.getLogger("anabranch.workflow")
 
 # How long a run that is over waits for steps that do not let themselves be cancelled.
 GRACE_S: Final = 5.0
-# How many attempts a run remembers for its drawing.
+# How many attempts a run remembers for its drawing, at most; the older half goes first.
 MOST_TRACED: Final = 2_000
 
 
@@ -91,6 +90,41 @@ class Run:
         children: Runs that its steps have begun, and that have not ended.
         trace: The last attempts.
     """
+
+    # There may be thousands that wait, so nothing is made before it is used.
+    __slots__ = (
+        "_activities",
+        "_calls",
+        "_closing",
+        "_early",
+        "_epoch",
+        "_failure",
+        "_later",
+        "_lifetime",
+        "_performing",
+        "_stopwatch",
+        "_store",
+        "_thread",
+        "_timeout",
+        "_timers",
+        "_waiters",
+        "begun",
+        "broken",
+        "children",
+        "done",
+        "engine",
+        "loop",
+        "machine",
+        "observer",
+        "opening",
+        "outcome",
+        "parent",
+        "recorder",
+        "start",
+        "stream",
+        "trace",
+        "variables",
+    )
 
     def __init__(
         self,
@@ -115,7 +149,8 @@ class Run:
         self.broken: BaseException | None = None
         self.begun = False
         self.done = False
-        self.trace: deque[Traced] = deque(maxlen=MOST_TRACED)
+        self.trace: list[Traced] = []
+        self.children: tuple[Run, ...] = ()
         self._calls = engine.calls
         self._timeout = timeout
         self._stopwatch = stopwatch()
@@ -123,18 +158,17 @@ class Run:
         self._thread = threading.get_ident()
         self._activities: dict[int, Activity] = {}
         self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
-        self._commands: deque[Command] = deque()
         self._performing = False
+        self._later: list[Command] | None = None
         self._lifetime: Lifetime | None = None
-        self.children: list[Run] = []
-        self._early: list[Fact] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._early: list[Fact] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None
         self._failure: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._store: StateStore[Any] | None = None
         if parent is not None:
-            parent.run.children.append(self)
-            parent.nested = [*(parent.nested or ()), self]
+            parent.run.children = (*parent.run.children, self)
+            parent.nested = (*parent.nested, self)
 
     @property
     def state(self) -> RunState:
@@ -175,8 +209,8 @@ class Run:
             # What is written down must be there; otherwise it is made when it is used.
             store = self.state.store if self.recorder is None else self.read()
             self.tell(Began(now, self.start, self._timeout, store))
-        early, self._early = self._early, []
-        for fact in early:
+        early, self._early = self._early, None
+        for fact in early or ():
             self.tell(fact)
 
     def tell(self, fact: Fact) -> None:
@@ -194,11 +228,12 @@ class Run:
             return
         fact = Sent(self.now(), event, step, by)
         if not self.begun:
+            self._early = self._early or []
             self._early.append(fact)
             return
         if by is None and self.children and not self.machine.takes(event):
             # What nobody here waits for may be an answer for a workflow that a step runs.
-            for child in tuple(self.children):
+            for child in self.children:
                 child.send(event, step, None)
         self.tell(fact)
 
@@ -234,16 +269,26 @@ class Run:
 
     def perform(self, commands: list[Command]) -> None:
         """Do what the machine asked for, in its order."""
-        queue = self._commands
-        queue.extend(commands)
         if self._performing:  # a task that was started eagerly has come back here
+            self._later = self._later or []
+            self._later += commands
             return
         self._performing = True
         try:
-            while queue:
-                self._do(queue.popleft())
+            for command in commands:
+                self._do(command)
+            while self._later:
+                commands, self._later = self._later, None
+                for command in commands:
+                    self._do(command)
         finally:
             self._performing = False
+
+    def remember(self, attempt: Traced) -> None:
+        """Add an attempt to the trace."""
+        if len(self.trace) == MOST_TRACED:
+            del self.trace[: MOST_TRACED // 2]
+        self.trace.append(attempt)
 
     def _do(self, command: Command) -> None:
         match command:
@@ -300,6 +345,7 @@ class Run:
 
     def leave(self, activity: Activity) -> None:
         """A body has ended."""
+        activity.release()
         if self._activities.get(activity.execution.id) is activity:
             del self._activities[activity.execution.id]
 
@@ -338,7 +384,7 @@ class Run:
 
     async def _wind_up(self) -> None:
         """End what is under way, and close what was opened."""
-        children = tuple(self.children)
+        children = self.children
         for child in children:
             child.cancel()
         tasks = [a.task for a in self._activities.values() if a.task is not None]
@@ -371,22 +417,24 @@ class Run:
         if self.observer is not None:
             self.observer.finished(RunLabel(self.id, self.machine.plan.workflow), error)
             self.observer.ended()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
         if not waiters and error is not None:
             # As asyncio does for a task: a failure that nobody ever looks at is logged.
             self._failure = self.loop.create_future()
             self._failure.set_exception(error)
-        if self.parent is not None and self in self.parent.run.children:
-            self.parent.run.children.remove(self)
+        if self.parent is not None:
+            above = self.parent.run
+            above.children = tuple(child for child in above.children if child is not self)
         self.engine.ended(self)
 
     async def settled(self) -> None:
         """Return when the run is over, and nothing of it goes on."""
         if not self.done:
             future: asyncio.Future[None] = self.loop.create_future()
+            self._waiters = self._waiters or []
             self._waiters.append(future)
             await future
 

@@ -79,13 +79,13 @@ class Lane:
 
     Attributes:
         running: How many are taken.
-        queue: Executions that have not begun, or begin anew.
+        queue: Executions that have not begun, or begin anew; made when there is one.
         woken: Executions that have what they waited for, with the key of the wait.
     """
 
     running: int = 0
-    queue: deque[int] = field(default_factory=deque[int])
-    woken: deque[tuple[int, str]] = field(default_factory=deque[tuple[int, str]])
+    queue: deque[int] | None = None
+    woken: deque[tuple[int, str]] | None = None
 
 
 @dataclass(slots=True)

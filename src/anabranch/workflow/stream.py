@@ -25,15 +25,17 @@ class EventStream:
     __slots__ = ("_dropped", "_events", "_most", "_readers", "closed", "watchers")
 
     def __init__(self, most: int = MOST_KEPT) -> None:
-        self._events: deque[Event] = deque()
+        self._events: deque[Event] | None = None  # none are made for who publishes none
         self._dropped = 0
         self._most = most
-        self._readers: list[asyncio.Future[None]] = []
+        self._readers: list[asyncio.Future[None]] | None = None
         self.closed = False
         self.watchers = 0
 
     def add(self, event: Event) -> None:
         """Publish an event."""
+        if self._events is None:
+            self._events = deque()
         self._events.append(event)
         if len(self._events) > self._most:
             self._events.popleft()
@@ -47,8 +49,8 @@ class EventStream:
         self._wake()
 
     def _wake(self) -> None:
-        readers, self._readers = self._readers, []
-        for reader in readers:
+        readers, self._readers = self._readers, None
+        for reader in readers or ():
             if not reader.done():
                 reader.set_result(None)
 
@@ -69,11 +71,13 @@ class EventStream:
                 f"keeps {self._most:,}; read faster, or give Workflow more stream_buffer",
                 missed=-index,
             )
-        return self._events[index] if index < len(self._events) else None
+        events = self._events
+        return events[index] if events is not None and index < len(events) else None
 
     def next(self) -> asyncio.Future[None]:
         """Is done when there is more, or never will be."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._readers = self._readers or []
         self._readers.append(future)
         return future
 

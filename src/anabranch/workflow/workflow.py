@@ -225,7 +225,7 @@ class Workflow(IsWorkflow):
             ) from None
         engine = engine_of(self)
         engine.check_once()
-        context = Context[Any](self) if ctx is None else ctx
+        context: Context[Any] = Context(self) if ctx is None else ctx
         fresh = None if context.resumes else engine.start_event(start_event, kwargs)
         state, unsent = context.begin(run_id)
         run = engine.run(state, fresh or unsent)

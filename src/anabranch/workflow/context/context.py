@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
-from uuid import uuid4
 
 from anabranch.errors import (
     ContextSerdeError,
@@ -48,13 +48,15 @@ class Context(IsContext, Generic[ModelT]):
         serializer: What it was written with.
     """
 
-    _engine: Engine
-    _run: Run | None
-    _activity: Activity | None
-    _kept: RunState
-    _start: Event | None
-    _serializer: BaseSerializer | None
-    _store: StateStore[Any] | None
+    __slots__ = (
+        "_activity",
+        "_engine",
+        "_kept",
+        "_run",
+        "_serializer",
+        "_start",
+        "_store",
+    )
 
     def __init__(
         self,
@@ -62,15 +64,15 @@ class Context(IsContext, Generic[ModelT]):
         previous_context: Mapping[str, Any] | None = None,
         serializer: BaseSerializer | None = None,
     ) -> None:
-        self._engine = engine_of(workflow)
-        self._run = None
-        self._activity = None
+        self._engine: Engine = engine_of(workflow)
+        self._run: Run | None = None
+        self._activity: Activity | None = None
         self._serializer = serializer
-        self._start = None
-        self._store = None
-        if previous_context is None:
-            self._kept = RunState(new_run_id())
-        else:
+        self._start: Event | None = None
+        self._store: StateStore[Any] | None = None
+        # What is carried from run to run, or is to go on; none before it is asked for.
+        self._kept: RunState | None = None
+        if previous_context is not None:
             self._kept = self._read(previous_context)
 
     @classmethod
@@ -106,9 +108,9 @@ class Context(IsContext, Generic[ModelT]):
         if self._run is not None:
             return self._run.store
         if self._store is None:
-            if self._kept.store is None:
-                self._kept.store = self._engine.new_state()
-            self._store = InMemoryStateStore(self._kept.store)
+            kept = self._kept
+            shared = None if kept is None else kept.store
+            self._store = InMemoryStateStore(shared or self._engine.new_state())
         return self._store
 
     @property
@@ -116,9 +118,8 @@ class Context(IsContext, Generic[ModelT]):
         """Whether a run goes on, or was written down before it was over."""
         if self._run is not None:
             return not self._run.done
-        return self._start is not None or (
-            self._kept.began_at is not None and self._kept.outcome is None
-        )
+        kept = self._kept
+        return self._start is not None or (kept is not None and _goes_on(kept))
 
     @property
     def resumes(self) -> bool:
@@ -128,6 +129,8 @@ class Context(IsContext, Generic[ModelT]):
     async def running_steps(self) -> list[str]:
         """The names of the steps that are at work."""
         state = self._kept if self._run is None else self._run.state
+        if state is None:
+            return []
         return sorted({e.step for e in state.executions.values() if e.status == "running"})
 
     def send_event(self, message: Event, step: str | None = None) -> None:
@@ -216,15 +219,15 @@ class Context(IsContext, Generic[ModelT]):
         kinds = expected if isinstance(expected, list) else list(expected)
         return activity.collect(buffer_id or "default", ev, kinds)
 
-    async def wait_for_event(
+    def wait_for_event(
         self,
         event_type: type[E],
         waiter_event: Event | None = None,
         waiter_id: str | None = None,
         requirements: dict[str, Any] | None = None,
-        timeout: float | None = DEFAULT_WAIT_S,  # noqa: ASYNC109
-    ) -> E:
-        """The next event of a type, from outside or another step.
+        timeout: float | None = DEFAULT_WAIT_S,
+    ) -> Coroutine[Any, Any, E]:
+        """Await the next event of a type, from outside or another step.
 
         The step stands still here, and its worker is free meanwhile. After a restart in
         another process, the code before this runs again; the wait itself goes on.
@@ -242,14 +245,15 @@ class Context(IsContext, Generic[ModelT]):
             TimeoutError: None came in time.
         """
         activity = self._in_step("wait_for_event")
-        event = await activity.wait(
+        # No coroutine of its own: thousands may be suspended here.
+        waiting = activity.wait(
             event_type,
             name=waiter_id or f"{event_type.__module__}.{event_type.__qualname__}",
             asks=waiter_event,
             requirements=requirements or {},
             timeout=timeout,
         )
-        return cast("E", event)
+        return cast("Coroutine[Any, Any, E]", waiting)
 
     def retry_info(self) -> RetryInfo:
         """What went before in this execution of the step."""
@@ -292,14 +296,18 @@ class Context(IsContext, Generic[ModelT]):
             ContextSerdeError: Something in an event or the state cannot be written.
         """
         run = self._run
-        state = self._kept if run is None else run.state
+        state = (self._kept or RunState("")) if run is None else run.state
         codec = self._engine.codec_of(serializer or self._serializer)
         if run is not None and not run.done:
             state = dataclasses.replace(state, now=run.now())
         start = self._start
         if run is not None and not run.begun:
             start = run.start
-        shared = state.store if include_state else None
+        shared = state.store
+        if run is None and self._store is not None:
+            shared = self._store.whole()
+        if not include_state:
+            shared = None
         return {
             "version": VERSION,
             "workflow": self._engine.plan.workflow,
@@ -361,9 +369,11 @@ class Context(IsContext, Generic[ModelT]):
                 )
             self._kept = self._run.state
             self._run = None
-        kept = self._kept
-        if not self.resumes:
-            shared = kept.store if self._store is None else self._store.whole()
+        kept, self._kept = self._kept, None
+        if kept is None or not (self._start is not None or _goes_on(kept)):
+            shared = None if kept is None else kept.store
+            if self._store is not None:
+                shared = self._store.whole()
             kept = RunState(run_id or new_run_id(), store=shared)
         elif run_id is not None and run_id != kept.run_id:
             raise UsageError(
@@ -379,6 +389,10 @@ class Context(IsContext, Generic[ModelT]):
         self._store = None
 
 
+def _goes_on(state: RunState) -> bool:
+    return state.began_at is not None and state.outcome is None
+
+
 def new_run_id() -> str:
     """A name that no other run has."""
-    return uuid4().hex
+    return os.urandom(16).hex()  # as uuid4, at a third of its cost
