@@ -40,6 +40,8 @@ from anabranch.workflow.drawing import (
     draw_most_recent_execution_mermaid,
     draw_most_recent_execution_svg,
 )
+from anabranch.workflow.drawing.record import Attempt, RunRecord
+from anabranch.workflow.drawing.runs import run_graph
 from anabranch.workflow.retry_policy import stop_after_attempt, wait_fixed
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -378,10 +380,13 @@ def test_when_the_beginning_of_a_run_is_forgotten_the_drawing_says_so() -> None:
     workflow = Fanning()
     workflow.parts = 3000
     text = draw_most_recent_execution_mermaid(run(workflow))
-    assert "Only the last 2,000 attempts" in text
+    assert "Some of this run is no longer remembered: the last " in text
     drawn = edges(text)
-    assert ("earlier, not remembered", "", "Part × 1,931") in drawn
-    assert ("Done × 1,901", "collect", "gather") in drawn
+    [part] = [to for source, _, to in drawn if source == "earlier, not remembered"]
+    assert part.startswith("Part × ")
+    assert (part, "", "work") in drawn
+    collected = {source for source, label, _ in drawn if label == "collect"}
+    assert all(source.startswith("Done × ") for source in collected)
 
 
 def test_a_failure_is_shown_with_its_error() -> None:
@@ -610,3 +615,35 @@ def test_long_names_are_shortened_on_request_and_kept_in_what_is_told() -> None:
 def test_a_name_cannot_be_shortened_to_nothing() -> None:
     with pytest.raises(UsageError, match="max_label_length must be at least 1"):
         draw_all_possible_flows_mermaid(Answering(), None, 0)
+
+
+# ------------------------------------------------------------------------ the heart
+
+
+def recorded(*attempts: Attempt, end: str | None) -> RunRecord:
+    return RunRecord(
+        run_id="r",
+        workflow="Some",
+        began_at=0.0,
+        now=5.0,
+        end=end,
+        error=None,
+        last_event=None,
+        attempts=attempts,
+        ongoing=(),
+        steps={},
+        kinds={},
+        is_cut=False,
+    )
+
+
+def test_what_the_end_of_a_run_cut_off_is_told_from_what_failed() -> None:
+    attempt = Attempt(1, 0, "wait", 1, ("StartEvent",), (), 1.0, 5.0, "CancelledError: end")
+    graph = run_graph(recorded(attempt, end="cancelled"))
+    [node] = [node for node in graph.nodes if node.kind == "step"]
+    assert (node.tone, node.notes) == ("warned", ("4 s", "cut off"))
+    assert not graph.remarks
+    failed = run_graph(recorded(attempt._replace(error="ValueError: no"), end="failed"))
+    [node] = [node for node in failed.nodes if node.kind == "step"]
+    assert node.tone == "bad"
+    assert failed.remarks == ("What was at work when the run ended is not shown.",)

@@ -218,7 +218,8 @@ def _record(run: Run) -> RunRecord:
     """What is known of a run at this moment."""
     plan, state, outcome = run.machine.plan, run.machine.state, run.outcome
     attempts = tuple(Attempt(*traced) for traced in run.trace)
-    kept_all = run.trace.maxlen is None or len(attempts) < run.trace.maxlen
+    known = {attempt.execution for attempt in attempts} | set(state.executions)
+    causes = {attempt.cause for attempt in attempts if attempt.cause}
     ends = [attempt.ended_at for attempt in attempts]
     is_over = outcome is not None
     return RunRecord(
@@ -242,7 +243,7 @@ def _record(run: Run) -> RunRecord:
             for name, step in plan.steps.items()
         },
         kinds=dict(names_to_kinds(plan)),
-        is_cut=not kept_all,
+        is_cut=not causes <= known,
     )
 
 

@@ -435,24 +435,24 @@ class _Layers:
         return self._spread(leaving), self._spread(entering)
 
     def _spread(self, ports: Mapping[int, list[tuple[float, int]]]) -> dict[int, float]:
-        """Arrows that go back keep to the sides, the others are around the middle."""
+        """Light arrows, and those that go back, keep to the sides of the others."""
         found: dict[int, float] = {}
+        aside = self.back | self.light
         for node, arrows in ports.items():
             room = max(0.0, self.sizes[node].width - 40)
             between = min(_PORT, room / max(1, len(arrows) - 1))
-            forward = sorted(arrow for arrow in arrows if arrow[1] not in self.back)
-            for index, (_, number) in enumerate(forward):
-                found[number] = (index - (len(forward) - 1) / 2) * between
-            side = max(0.0, (len(forward) - 1) / 2) * between if forward else -between
-            turned = [arrow for arrow in arrows if arrow[1] in self.back]
-            right = sorted(arrow for arrow in turned if arrow[0] >= self.x[node])
-            left = sorted(
-                (arrow for arrow in turned if arrow[0] < self.x[node]), reverse=True
-            )
-            for index, (_, number) in enumerate(right, 1):
-                found[number] = side + index * between
-            for index, (_, number) in enumerate(left, 1):
-                found[number] = -side - index * between
+            main = sorted(arrow for arrow in arrows if arrow[1] not in aside)
+            others = sorted(arrow for arrow in arrows if arrow[1] in aside)
+            if not main:
+                main, others = others, []
+            middle = (len(main) - 1) / 2
+            for index, (_, number) in enumerate(main):
+                found[number] = (index - middle) * between
+            right = [number for x, number in others if x >= self.x[node]]
+            left = [number for x, number in reversed(others) if x < self.x[node]]
+            for sign, numbers in ((1, right), (-1, left)):
+                for index, number in enumerate(numbers, 1):
+                    found[number] = sign * (middle + index) * between
         return found
 
 

@@ -83,7 +83,7 @@ class RunRecord:
         end: How it ended; ``None`` while it goes on.
         last_event: The name of the type of the event that ended it.
         kinds: What each event is in a drawing, by its name.
-        is_cut: Whether earlier attempts are no longer remembered.
+        is_cut: Whether something that led to what is here is no longer remembered.
     """
 
     run_id: str

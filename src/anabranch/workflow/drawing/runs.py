@@ -70,10 +70,8 @@ def summary(record: RunRecord) -> list[tuple[str, str]]:
 def remarks(record: RunRecord, folding: Folding) -> Iterator[str]:
     """What the drawing leaves out or puts together."""
     if record.is_cut:
-        yield (
-            f"Only the last {number(len(record.attempts))} attempts of this run are "
-            "remembered: what was before is not drawn."
-        )
+        many = counted(len(record.attempts), "attempt", "attempts")
+        yield f"Some of this run is no longer remembered: the last {many} are drawn."
     if record.end not in (None, "completed") and not any(
         a.is_cut_off for a in record.attempts
     ):
@@ -243,7 +241,8 @@ def _notes(group: Group, states: Counter[Status], retries: int) -> Iterator[str]
         said.insert(0, counted(retries, "retry", "retries"))
     for start in range(0, len(said), 3):
         yield " · ".join(said[start : start + 3])
-    if many == 1 and (error := _last_error(group.executions[0])):
+    error = _last_error(group.executions[0])
+    if many == 1 and error and not states["cut off"]:
         yield shortened(one_line(error), 48)
 
 
