@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from anabranch.workflow.drawing.graph import Draft, Graph, Kind, Node
 from anabranch.workflow.drawing.text import counted, seconds
@@ -17,13 +17,67 @@ from anabranch.workflow.events import (
 )
 
 if TYPE_CHECKING:
-    from anabranch.workflow.calls import Call
     from anabranch.workflow.plan import Plan, StepPlan
-    from anabranch.workflow.resource import Need
 
 # A handler of more steps than this gets a sentence in the place of an arrow from each.
 _MOST_ARROWS_TO_A_HANDLER: Final = 4
 _PERSON: Final = "person"
+
+
+class Descriptor(Protocol):
+    """How a resource is got."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    def needs(self) -> Mapping[str, Need]:
+        """What its factory asks for, by parameter."""
+        ...
+
+
+class Need(Protocol):
+    """A parameter that asks for a resource."""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """How it is got."""
+        ...
+
+    @property
+    def type(self) -> Any:
+        """What the parameter is annotated with."""
+        ...
+
+
+class Call(Protocol):
+    """How a step is called, as far as it is drawn."""
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The step."""
+        ...
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is a coroutine function."""
+        ...
+
+    @property
+    def retry_policy(self) -> object:
+        """When it is tried again; ``None`` for never."""
+        ...
+
+    @property
+    def resources(self) -> Mapping[str, Need]:
+        """What it asks for, by parameter."""
+        ...
+
+    @property
+    def services(self) -> Mapping[str, Any]:
+        """The workflows that it is given, by parameter."""
+        ...
 
 
 class Drawable(Protocol):
