@@ -23,10 +23,9 @@ from anabranch.workflow import (
     Workflow,
     WorkflowRuntimeError,
     WorkflowStepDoesNotExistError,
-    retry_policy,
     step,
 )
-from anabranch.workflow.retry_policy import stop_after_attempt, wait_fixed
+from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 
 class A(Event):

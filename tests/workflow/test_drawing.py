@@ -29,7 +29,6 @@ from anabranch.workflow import (
     Workflow,
     WorkflowHandler,
     catch_error,
-    retry_policy,
     step,
 )
 from anabranch.workflow.drawing import (
@@ -42,7 +41,7 @@ from anabranch.workflow.drawing import (
 )
 from anabranch.workflow.drawing.record import Attempt, RunRecord
 from anabranch.workflow.drawing.runs import run_graph
-from anabranch.workflow.retry_policy import stop_after_attempt, wait_fixed
+from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -378,7 +377,7 @@ def test_a_page_of_a_large_run_stays_small(tmp_path: Path) -> None:
 
 def test_when_the_beginning_of_a_run_is_forgotten_the_drawing_says_so() -> None:
     workflow = Fanning()
-    workflow.parts = 3000
+    workflow.parts = 6000
     text = draw_most_recent_execution_mermaid(run(workflow))
     assert "Some of this run is no longer remembered: the last " in text
     drawn = edges(text)
@@ -646,4 +645,24 @@ def test_what_the_end_of_a_run_cut_off_is_told_from_what_failed() -> None:
     failed = run_graph(recorded(attempt._replace(error="ValueError: no"), end="failed"))
     [node] = [node for node in failed.nodes if node.kind == "step"]
     assert node.tone == "bad"
-    assert failed.remarks == ("What was at work when the run ended is not shown.",)
+    assert not failed.remarks
+
+
+def test_what_was_at_work_when_a_run_ended_is_shown_as_cut_off() -> None:
+    class Race(Workflow):
+        @step
+        async def divide(self, ev: StartEvent) -> list[Part]:
+            return [Part(number=n) for n in range(3)]
+
+        @step
+        async def work(self, ev: Part) -> StopEvent:
+            await asyncio.sleep(1 + 10 * ev.number)
+            return StopEvent()
+
+    async def main() -> WorkflowHandler:
+        handler = Race().run()
+        await handler
+        return handler
+
+    shown = texts(draw_most_recent_execution_svg(run_virtual(main())))
+    assert any("2 cut off" in text for text in shown), shown

@@ -19,10 +19,9 @@ from anabranch.workflow import (
     Take,
     Workflow,
     catch_error,
-    retry_policy,
     step,
 )
-from anabranch.workflow.retry_policy import wait_none
+from anabranch.workflow.retry_policy import retry_policy, wait_none
 
 
 class A(Event):

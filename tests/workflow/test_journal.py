@@ -19,10 +19,9 @@ from anabranch.workflow import (
     StopEvent,
     Store,
     Workflow,
-    retry_policy,
     step,
 )
-from anabranch.workflow.retry_policy import wait_fixed
+from anabranch.workflow.retry_policy import retry_policy, wait_fixed
 
 
 class TestMemoryStore(StoreContract):

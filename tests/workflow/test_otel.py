@@ -22,11 +22,10 @@ from anabranch.workflow import (
     StepLabel,
     StopEvent,
     Workflow,
-    retry_policy,
     step,
 )
 from anabranch.workflow.otel import OpenTelemetryObserver
-from anabranch.workflow.retry_policy import wait_fixed
+from anabranch.workflow.retry_policy import retry_policy, wait_fixed
 
 
 class A(Event):

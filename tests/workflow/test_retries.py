@@ -18,7 +18,6 @@ from anabranch.workflow import (
     StopEvent,
     Workflow,
     catch_error,
-    retry_policy,
     step,
 )
 from anabranch.workflow.retry_policy import (
@@ -35,6 +34,7 @@ from anabranch.workflow.retry_policy import (
     retry_if_not_exception_message,
     retry_if_not_exception_type,
     retry_never,
+    retry_policy,
     retry_unless_exception_type,
     stop_after_attempt,
     stop_after_delay,

@@ -34,10 +34,9 @@ from anabranch.workflow import (
     UnreconstructedException,
     Workflow,
     catch_error,
-    retry_policy,
     step,
 )
-from anabranch.workflow.retry_policy import stop_after_attempt, wait_fixed
+from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 
 class Job(Event):

@@ -52,7 +52,7 @@ from anabranch.workflow.events import (
 from anabranch.workflow.handler import WorkflowHandler
 from anabranch.workflow.labels import RunLabel, StepLabel, Traced
 from anabranch.workflow.resource import Resource, ResourceConfig, ResourceManager
-from anabranch.workflow.retry_policy import RetryInfo, RetryPolicy, retry_policy
+from anabranch.workflow.retry_policy import RetryInfo, RetryPolicy
 from anabranch.workflow.service import ServiceManager
 from anabranch.workflow.stores import MemoryStore, Opened, Store
 from anabranch.workflow.workflow import Workflow
@@ -112,6 +112,5 @@ __all__ = [
     "WorkflowTimeoutError",
     "WorkflowValidationError",
     "catch_error",
-    "retry_policy",
     "step",
 ]

@@ -114,16 +114,7 @@ class Activity:
             raise
         run.leave(self)
         now = run.now()
-        run.remember(
-            traced(
-                execution,
-                attempt,
-                events,
-                began_at=self.began_at,
-                ended_at=now,
-                error=error,
-            )
-        )
+        self._remember(attempt, events, now, error)
         if error is not None:
             self._fail(error, attempt, now)
             return
@@ -164,6 +155,8 @@ class Activity:
                 f"step {name!r} took longer than {limit:g} s: give its @step more time"
             )
         elif self.run.outcome is not None or self.task.cancelling():
+            ended = asyncio.CancelledError("the run ended")
+            self._remember(self.execution.attempt, [], self.run.now(), ended)
             self.run.leave(self)
             # Whoever cancels the tasks of this loop ends the run.
             self.run.break_off(cancelled)
@@ -174,6 +167,20 @@ class Activity:
             )
         error.__cause__ = cancelled
         return error
+
+    def _remember(
+        self, attempt: int, events: list[Event], now: float, error: BaseException | None
+    ) -> None:
+        self.run.remember(
+            traced(
+                self.execution,
+                attempt,
+                events,
+                began_at=self.began_at,
+                ended_at=now,
+                error=error,
+            )
+        )
 
     def _fail(self, error: Exception, attempt: int, now: float) -> None:
         run, execution = self.run, self.execution

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["WorkflowHandler"]
 
 
+def run_of(handler: WorkflowHandler) -> Run:
+    """The run behind a handler, for what draws or shows it."""
+    return handler._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # one module
+
+
 class WorkflowHandler:
     """A run. ``await`` it for its result.
 

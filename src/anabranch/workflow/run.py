@@ -74,7 +74,7 @@ logger = logging.getLogger("anabranch.workflow")
 # How long a run that is over waits for steps that do not let themselves be cancelled.
 GRACE_S: Final = 5.0
 # How many attempts a run remembers for its drawing, at most; the older half goes first.
-MOST_TRACED: Final = 2_000
+MOST_TRACED: Final = 4_000
 
 
 class Run:
@@ -89,6 +89,7 @@ class Run:
         broken: What ended it that is no step's failure.
         children: Runs that its steps have begun, and that have not ended.
         trace: The last attempts.
+        forgotten: How many there were before those.
     """
 
     # There may be thousands that wait, so nothing is made before it is used.
@@ -113,6 +114,7 @@ class Run:
         "children",
         "done",
         "engine",
+        "forgotten",
         "loop",
         "machine",
         "observer",
@@ -150,6 +152,7 @@ class Run:
         self.begun = False
         self.done = False
         self.trace: list[Traced] = []
+        self.forgotten = 0
         self.children: tuple[Run, ...] = ()
         self._calls = engine.calls
         self._timeout = timeout
@@ -288,6 +291,7 @@ class Run:
         """Add an attempt to the trace."""
         if len(self.trace) == MOST_TRACED:
             del self.trace[: MOST_TRACED // 2]
+            self.forgotten += MOST_TRACED // 2
         self.trace.append(attempt)
 
     def _do(self, command: Command) -> None:

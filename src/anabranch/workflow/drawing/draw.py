@@ -22,10 +22,10 @@ from anabranch.workflow.drawing.runs import run_graph, summary
 from anabranch.workflow.drawing.svg import document, picture
 from anabranch.workflow.drawing.timeline import timeline
 from anabranch.workflow.engine import engine_of
+from anabranch.workflow.handler import WorkflowHandler, run_of
 from anabranch.workflow.marks import IsWorkflow
 
 if TYPE_CHECKING:
-    from anabranch.workflow.handler import WorkflowHandler
     from anabranch.workflow.run import Run
     from anabranch.workflow.state import Execution
     from anabranch.workflow.workflow import Workflow
@@ -135,7 +135,7 @@ def draw_most_recent_execution_mermaid(
     max_label_length: int | None = None,
 ) -> str:
     """What a run has done so far, as Mermaid text; with a name, also in a file."""
-    graph = run_graph(_record(_run_of(handler)))
+    graph = run_graph(_record(run_of(handler)))
     return _kept(mermaid(graph, max_label_length=_checked(max_label_length)), filename)
 
 
@@ -146,7 +146,7 @@ def draw_most_recent_execution_svg(
 ) -> str:
     """What a run has done so far, as SVG text; with a name, also in a file."""
     most = _checked(max_label_length)
-    record = _record(_run_of(handler))
+    record = _record(run_of(handler))
     drawn = picture(run_graph(record), max_label_length=most)
     said = ", ".join(
         value if name == "outcome" else f"{name} {value}"
@@ -196,7 +196,7 @@ def _nested(workflow: Drawable) -> dict[str, Drawable]:
 
 def _run_page(handler: WorkflowHandler, max_label_length: int | None) -> str:
     most = _checked(max_label_length)
-    record = _record(_run_of(handler))
+    record = _record(run_of(handler))
     return page(
         record.workflow,
         f"run {record.run_id}",
@@ -210,30 +210,24 @@ def _run_page(handler: WorkflowHandler, max_label_length: int | None) -> str:
 # ------------------------------------------------------------------------ runs
 
 
-def _run_of(handler: WorkflowHandler) -> Run:
-    return handler._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
 def _record(run: Run) -> RunRecord:
     """What is known of a run at this moment."""
     plan, state, outcome = run.machine.plan, run.machine.state, run.outcome
     attempts = tuple(Attempt(*traced) for traced in run.trace)
-    known = {attempt.execution for attempt in attempts} | set(state.executions)
-    causes = {attempt.cause for attempt in attempts if attempt.cause}
-    ends = [attempt.ended_at for attempt in attempts]
+    ended_at = {attempt.execution: attempt.ended_at for attempt in attempts}
     is_over = outcome is not None
     return RunRecord(
         run_id=run.id,
         workflow=short_name(plan.workflow),
         began_at=state.began_at,
-        now=max([state.now, *ends]) if is_over else run.now(),
+        now=max(state.now, *ended_at.values(), 0) if is_over else run.now(),
         end=outcome.end if outcome else None,
         error=f"{type(outcome.error).__name__}: {outcome.error}"
         if outcome and outcome.error
         else None,
         last_event=type(outcome.event).__name__ if outcome else None,
         attempts=attempts,
-        ongoing=tuple(_ongoing(e, attempts) for e in state.executions.values()),
+        ongoing=tuple(_ongoing(e, ended_at.get(e.id)) for e in state.executions.values()),
         steps={
             name: StepFacts(
                 step.trigger,
@@ -243,15 +237,14 @@ def _record(run: Run) -> RunRecord:
             for name, step in plan.steps.items()
         },
         kinds=dict(names_to_kinds(plan)),
-        is_cut=not causes <= known,
+        is_cut=run.forgotten > 0,
     )
 
 
-def _ongoing(execution: Execution, attempts: tuple[Attempt, ...]) -> Ongoing:
-    earlier = [a.ended_at for a in attempts if a.execution == execution.id]
+def _ongoing(execution: Execution, last_ended_at: float | None) -> Ongoing:
     began_at = execution.began_at
-    if earlier and began_at is not None:
-        began_at = max(began_at, *earlier)
+    if last_ended_at is not None and began_at is not None:
+        began_at = max(began_at, last_ended_at)
     return Ongoing(
         execution.id,
         execution.cause,

@@ -72,10 +72,6 @@ def remarks(record: RunRecord, folding: Folding) -> Iterator[str]:
     if record.is_cut:
         many = counted(len(record.attempts), "attempt", "attempts")
         yield f"Some of this run is no longer remembered: the last {many} are drawn."
-    if record.end not in (None, "completed") and not any(
-        a.is_cut_off for a in record.attempts
-    ):
-        yield "What was at work when the run ended is not shown."
     if folding == "loops":
         yield "All turns of a loop are drawn as one, because there are so many."
     elif folding == "steps":
