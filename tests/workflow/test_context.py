@@ -270,6 +270,29 @@ class TestWaiting:
 
         assert run_virtual(main()) == [20, 0, 10]
 
+    def test_what_cannot_be_compared_does_not_fit(self) -> None:
+        class Incomparable:
+            def __eq__(self, other: object) -> bool:
+                raise ValueError
+
+            __hash__ = None  # type: ignore[assignment]
+
+        class Waits(Workflow):
+            @step
+            async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+                got = await ctx.wait_for_event(HumanResponseEvent, requirements={"n": 5})
+                return StopEvent(result=got.n)
+
+        async def main() -> Any:
+            handler = Waits().run()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            handler.ctx.send_event(HumanResponseEvent(n=Incomparable()))
+            handler.ctx.send_event(HumanResponseEvent(n=5))
+            return await handler
+
+        assert run_virtual(main()) == 5
+
     def test_a_wait_leaves_the_worker_to_others(self) -> None:
         class Narrow(Workflow):
             @step

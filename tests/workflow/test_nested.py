@@ -192,3 +192,20 @@ def test_a_person_answers_the_inner_run_through_the_outer_one() -> None:
         return await handler
 
     assert run_virtual(main()) == "ann"
+
+
+def test_what_a_step_passes_on_by_hand_is_streamed_once() -> None:
+    class Forwards(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            handler = Inner().run(n=1)
+            async for event in handler.stream_events():
+                if not isinstance(event, StopEvent):
+                    ctx.write_event_to_stream(event)
+            return StopEvent(result=await handler)
+
+    async def main() -> list[str]:
+        handler = Forwards().run()
+        return [type(event).__name__ async for event in handler.stream_events()]
+
+    assert run_virtual(main()) == ["Progress", "StopEvent"]

@@ -179,6 +179,19 @@ def test_one_that_cannot_be_closed_costs_no_result(caplog: Any) -> None:
     assert "will not close" in caplog.text
 
 
+def test_one_that_does_not_close_is_given_up(caplog: Any) -> None:
+    async def hangs() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(3600)
+
+    async def main() -> float:
+        assert await flow(Resource(hangs), steps=1).run() == [1]
+        return asyncio.get_running_loop().time()
+
+    assert run_virtual(main()) == 20 + 30
+    assert "could not be closed" in caplog.text
+
+
 def test_a_manager_gives_what_was_put_in_by_name_and_may_be_shared() -> None:
     async def main() -> None:
         manager = ResourceManager()

@@ -124,6 +124,22 @@ class TestPolicies:
             run_virtual(_result(flaky(Broken(), 1, ValueError("bad"))))
         assert "policy broken" in caught.value.__notes__[0]
 
+    @pytest.mark.parametrize("answer", ["1", object(), -1, float("nan")])
+    def test_one_that_gives_no_delay_is_too(self, answer: Any) -> None:
+        class Odd:
+            def next(self, elapsed_time: float, attempts: int, error: Exception) -> Any:
+                return answer
+
+        class Asynchronous:
+            async def next(self, elapsed: float, attempts: int, error: Exception) -> Any:
+                return 1
+
+        for policy in (Odd(), Asynchronous()):
+            given: Any = policy
+            with pytest.raises(ValueError, match="bad") as caught:
+                run_virtual(_result(flaky(given, 1, ValueError("bad"))))
+            assert "no number of seconds" in caught.value.__notes__[0]
+
     def test_the_defaults_are_three_attempts_five_seconds_apart(self) -> None:
         policy = retry_policy()
         delays = [policy.next(0, n, ValueError()) for n in (1, 2, 3)]
@@ -167,6 +183,9 @@ class TestPolicies:
 
         assert delays(wait_none()) == [0, 0, 0]
         assert delays(wait_exponential(multiplier=2, max=5)) == [2, 4, 5]
+        assert delays(wait_exponential(1, 3, 30)) == [1, 3, 9]
+        assert wait_exponential().max == wait_random_exponential().max == 60
+        assert wait_exponential_jitter().max == 60
         assert delays(wait_incrementing(start=1, increment=2)) == [1, 3, 5]
         assert delays(wait_chain(wait_fixed(1), wait_fixed(9))) == [1, 9, 9]
         assert delays(wait_fixed(1) + wait_fixed(2)) == [3, 3, 3]
@@ -209,6 +228,11 @@ class TestPolicies:
     def test_what_is_no_strategy_is_refused(self) -> None:
         with pytest.raises(ValueError, match="wait must be a strategy"):
             retry_policy(wait=5)  # type: ignore[arg-type]
+
+
+def test_what_has_next_is_a_policy_to_isinstance() -> None:
+    assert isinstance(retry_policy(), RetryPolicy)
+    assert not isinstance(3, RetryPolicy)
 
 
 class TestTimeouts:

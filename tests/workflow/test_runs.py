@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
 import logging
 import threading
@@ -36,6 +37,7 @@ from anabranch.workflow import (
     WorkflowRuntimeError,
     WorkflowTimedOutEvent,
     WorkflowTimeoutError,
+    WorkflowValidationError,
     step,
 )
 from anabranch.workflow.testing import WorkflowTestRunner
@@ -144,7 +146,7 @@ class TestResults:
             assert await greets.run(start_event=Greeting(name="bob")) == "hello bob"
             with pytest.raises(WorkflowRuntimeError, match=r"Greeting.*nam"):
                 greets.run(nam="ann")
-            with pytest.raises(WorkflowRuntimeError, match="must be a StartEvent"):
+            with pytest.raises(ValueError, match="must be a StartEvent"):
                 greets.run(start_event="ann")  # type: ignore[arg-type]
 
         asyncio.run(main())
@@ -361,6 +363,101 @@ class TestEnds:
         run_virtual(main())
 
 
+class TestAbruptEnds:
+    """Whatever happens to its tasks, a run ends, and says how."""
+
+    def test_an_interrupt_while_other_steps_are_under_way_ends_the_program(self) -> None:
+        class Mixed(Workflow):
+            @step
+            async def start(self, ev: StartEvent) -> Tick:
+                return Tick(n=0)
+
+            @step
+            async def bad(self, ev: Tick) -> StopEvent:
+                raise SystemExit(3)
+
+            @step
+            async def aside(self, ev: Tick) -> None:
+                await asyncio.sleep(10)
+
+        with pytest.raises(SystemExit):
+            run_virtual(_result(Mixed(timeout=None)))
+
+    def test_tasks_that_are_cancelled_before_their_first_step_end_the_run(self) -> None:
+        async def main() -> None:
+            handler = Sleeping(timeout=None).run()
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await handler
+            assert handler.is_done()
+
+        run_virtual(main())
+
+    def test_a_wait_does_not_outlive_its_step(self) -> None:
+        async def body(ctx: Context, ev: StartEvent) -> None:
+            left = asyncio.ensure_future(ctx.wait_for_event(HumanResponseEvent))
+            tasks.append(left)
+            await asyncio.sleep(1)
+            raise ValueError
+
+        async def main() -> None:
+            with pytest.raises(ValueError):  # noqa: PT011  # it has no text
+                await workflow(body).run()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert tasks[0].cancelled()
+
+        tasks: list[asyncio.Future[Any]] = []
+        run_virtual(main())
+
+    def test_a_synchronous_step_may_raise_what_no_future_can_hold(self) -> None:
+        class Stops(Workflow):
+            @step
+            def start(self, ev: StartEvent) -> StopEvent:
+                return StopEvent(result=next(iter([])))
+
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            asyncio.run(_result(Stops()))
+
+    def test_a_place_is_given_back_when_its_loop_has_gone(self) -> None:
+        sleeping = Sleeping(num_concurrent_runs=1)
+
+        async def leaves() -> None:
+            sleeping.run()
+            sleeping.run()
+
+        asyncio.run(leaves())
+        assert run_virtual(_result(sleeping, seconds=1)) == 1
+
+    def test_another_loop_cannot_cancel_and_a_closed_one_takes_no_events(self) -> None:
+        handlers: list[WorkflowHandler] = []
+
+        async def main() -> None:
+            handlers.append(Sleeping().run())
+
+            async def elsewhere() -> None:
+                with pytest.raises(LoopError, match="belongs to another event loop"):
+                    await handlers[0].cancel_run()
+
+            await asyncio.to_thread(asyncio.run, elsewhere())
+
+        asyncio.run(main())
+        failures: list[BaseException] = []
+
+        def send() -> None:
+            try:
+                handlers[0].ctx.send_event(Tick(n=1))
+            except WorkflowDone as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join()
+        assert "event loop that it ran on is closed" in str(failures[0])
+
+
 class TestStreams:
     def test_events_come_as_they_are_written_and_the_last_is_the_stop_event(self) -> None:
         async def main() -> list[tuple[float, str]]:
@@ -418,15 +515,22 @@ class TestStreams:
 
         run_virtual(main())
 
-    def test_a_reader_that_leaves_can_come_back(self) -> None:
+    def test_who_comes_after_a_reader_that_has_left_goes_on_there(self) -> None:
         async def main() -> None:
             handler = Counting().run(n=3)
-            seen = await anext(handler.stream_events())
+            async for event in handler.stream_events():
+                if event.n == 2:
+                    break
             reader = handler.stream_events()
-            assert await anext(reader) == seen
+            assert (await anext(reader)).n == 1
+            other = handler.stream_events()  # while the other one reads
+            assert (await anext(other)).n == 3
             await reader.aclose()
             assert [event async for event in reader] == []
-            assert await handler == "liftoff"
+            left = [event async for event in handler.stream_events()]
+            assert [type(event).__name__ for event in left] == ["Tick", "StopEvent"]
+            # One that has read to the end leaves the next one to begin anew.
+            assert len([event async for event in handler.stream_events()]) == 5
 
         run_virtual(main())
 
@@ -583,6 +687,55 @@ class TestSteps:
             return await Wide().run(), asyncio.get_running_loop().time()
 
         assert run_virtual(main()) == (10, 4)
+
+    def test_a_list_is_a_list_and_one_event_is_one(self) -> None:
+        class Bare(Workflow):
+            @step
+            async def start(self, ev: StartEvent) -> list[Tick]:
+                return Tick(n=1)  # type: ignore[return-value]
+
+            @step
+            async def end(self, ticks: list[Tick]) -> StopEvent:
+                return StopEvent()
+
+        with pytest.raises(WorkflowRuntimeError, match="'start' returned a Tick, and says"):
+            run_virtual(_result(Bare()))
+
+    def test_steps_and_attributes_may_have_any_name(self) -> None:
+        class Named(Workflow):
+            _engine = _steps = _own_steps = _all_steps = "mine"
+
+            def __init__(self) -> None:
+                self._store = self._active = self._limit = "mine"
+                super().__init__()
+                self._checked = self._compiled = self.plan_ = self._runtime = "mine"
+                self.x = 1
+
+            @step
+            async def plan(self, ev: StartEvent) -> Tick:
+                return Tick(n=self.x)
+
+            @step
+            async def calls(self, ev: Tick) -> StopEvent:
+                return StopEvent(result=ev.n)
+
+        named = Named()
+        assert run_virtual(_result(named)) == 1
+        other = copy.copy(named)
+        other.x = 2
+        assert run_virtual(_result(other)) == 2
+        assert run_virtual(_result(named)) == 1
+
+        class Forgetful(Workflow):
+            def __init__(self) -> None:
+                pass
+
+            @step
+            async def only(self, ev: StartEvent) -> StopEvent:
+                return StopEvent()
+
+        with pytest.raises(WorkflowValidationError, match=r"Forgetful.*super\(\).__init__"):
+            run_virtual(_result(Forgetful()))
 
     def test_what_is_no_event_fails_the_step(self) -> None:
         class Wrong(Workflow):

@@ -15,7 +15,15 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field, PrivateAttr, RootModel
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    field_serializer,
+    field_validator,
+)
 
 from anabranch.testing import run_virtual
 from anabranch.workflow import (
@@ -317,6 +325,33 @@ def test_private_attributes_and_results_are_kept() -> None:
     serializer = JsonSerializer()
     assert serializer.deserialize(serializer.serialize(model()))._secret == 7
     assert serializer.deserialize(serializer.serialize(StopEvent(result=5))).result == 5
+
+
+class Handle:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Holding(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    handle: Handle
+    note: str = ""
+
+    @field_serializer("handle")
+    def write_handle(self, handle: Handle) -> str:
+        return handle.name
+
+    @field_validator("handle", mode="before")
+    @classmethod
+    def read_handle(cls, value: Any) -> Any:
+        return Handle(value) if isinstance(value, str) else value
+
+
+def test_a_model_that_says_how_it_is_written_is_written_so() -> None:
+    serializer = JsonSerializer()
+    text = serializer.serialize([Holding(handle=Handle("h"), note="n")])
+    [again] = serializer.deserialize(text)
+    assert (again.handle.name, again.note) == ("h", "n")
 
 
 def test_exceptions_come_back_by_type_and_message_if_the_type_is_known() -> None:

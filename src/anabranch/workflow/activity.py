@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from anabranch.errors import JobCancelled
+from anabranch.jobs.notes import note
 from anabranch.workflow.calls import Call
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Collected, Failed, Fired, Returned, Waited
@@ -84,6 +85,22 @@ class Activity:
         """Let go of what leads back here, so that nothing is left to the collector."""
         self.task = None
         self._context = None
+        waits, self._waits = self._waits, None
+        for _, future in waits or ():
+            future.cancel()  # a task that the body has left behind waits no longer
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Have the run told of a body that ends without saying what became of it."""
+        self.task = task
+        task.add_done_callback(self._vanished)
+
+    def _vanished(self, task: asyncio.Task[None]) -> None:
+        if self.task is None:  # as it should be
+            return
+        # It was cancelled before its first step, or something failed behind the step.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self.run.leave(self)
+        self.run.break_off(error or asyncio.CancelledError())
 
     # --------------------------------------------------------------------- body
 
@@ -142,8 +159,8 @@ class Activity:
                 arguments[name] = value
             if call.is_async:
                 return await call.function(**arguments)
-            work = partial(copy_context().run, partial(call.function, **arguments))
-            return await run.loop.run_in_executor(_pool(), work)
+            work: Callable[[], Any] = partial(_call_plainly, call.function, arguments)
+            return await run.loop.run_in_executor(_pool(), copy_context().run, work)
 
     def _after_cancellation(self, cancelled: asyncio.CancelledError) -> Exception:
         """What a cancellation means: a failure of the step, or the end of the run."""
@@ -199,13 +216,22 @@ class Activity:
         if policy is None:
             return None
         began_at = now if execution.began_at is None else execution.began_at
+        name = self.call.name
         try:
-            return policy.next(now - began_at, execution.attempt, error)
+            delay_s: Any = policy.next(now - began_at, execution.attempt, error)
         except Exception as failure:
-            error.add_note(
-                f"the retry policy of step {self.call.name!r} failed: {failure!r}"
-            )
+            note(error, f"the retry policy of step {name!r} failed: {failure!r}")
             return None
+        if delay_s is None or (isinstance(delay_s, int | float) and delay_s >= 0):
+            return delay_s
+        if isinstance(delay_s, Coroutine):
+            delay_s.close()
+        note(
+            error,
+            f"the retry policy of step {name!r} gave {delay_s!r}, which is no number "
+            "of seconds from 0 and not None: the step is not tried again",
+        )
+        return None
 
     # ---------------------------------------------------------- what it asks for
 
@@ -280,7 +306,7 @@ class Activity:
     async def _withdraw(self, key: str) -> None:
         """The body no longer waits: it goes on when it has a worker again."""
         run = self.run
-        if run.outcome is not None or self.interrupted:
+        if run.outcome is not None or self.interrupted or self.task is None:
             return
         again = self._future(key)
         run.tell(Fired(run.now(), ("wait", self.execution.id, key)))
@@ -289,6 +315,13 @@ class Activity:
                 await asyncio.shield(again)
             except asyncio.CancelledError:
                 continue
+
+
+def _call_plainly(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as error:  # which no future can hold
+        raise RuntimeError("a step raised StopIteration") from error
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -42,6 +42,7 @@ class Call:
     resources: Mapping[str, Need]
     services: Mapping[str, Any]
     retry_policy: RetryPolicy | None
+    returns: tuple[type[Event], ...]
     fans_out: tuple[type[Event], ...]
 
     def arguments(self, execution: Execution) -> dict[str, Any]:
@@ -67,6 +68,13 @@ class Call:
         if value is None:
             return [], False
         if isinstance(value, Event):
+            kind = type(value)
+            if kind in self.fans_out and kind not in self.returns:
+                raise WorkflowRuntimeError(
+                    f"step {self.name!r} returned a {kind.__name__}, and says that it "
+                    f"returns a list of them: return [event], or annotate it with "
+                    f"`list[{kind.__name__}] | {kind.__name__}`"
+                )
             return [value], False
         if isinstance(value, list | tuple):
             items = cast("list[Any]", value)
@@ -103,6 +111,7 @@ def call_of(name: str, config: StepConfig, owner: object, services: ServiceManag
             for parameter, service in signature.services.items()
         },
         retry_policy=config.retry_policy,
+        returns=signature.returns,
         fans_out=signature.fans_out,
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from anabranch.errors import WorkflowRuntimeError, WorkflowValidationError
+from anabranch.errors import UsageError, WorkflowRuntimeError, WorkflowValidationError
 from anabranch.observe import Observers
 from anabranch.workflow.activity import Activity
 from anabranch.workflow.calls import Call, call_of, check_services
@@ -38,6 +38,8 @@ from anabranch.workflow.stores.protocol import Store
 from anabranch.workflow.stream import MOST_KEPT
 
 DEFAULT_TIMEOUT_S: Final = 45.0
+# Where a workflow object keeps its engine: a name that no program has taken.
+ATTRIBUTE: Final = "_anabranch_engine"
 
 logger = logging.getLogger("anabranch.workflow")
 
@@ -100,8 +102,8 @@ class Engine:
         configs: Callable[[], Mapping[str, StepConfig]],
         settings: Settings,
     ) -> None:
-        self._owner = owner
-        self._configs = configs
+        self.owner = owner
+        self.configs = configs
         self.settings = settings
         self._compiled: Compiled | None = None
         self._checked: Compiled | None = None
@@ -111,14 +113,14 @@ class Engine:
     @property
     def name(self) -> str:
         """The workflow's."""
-        kind = type(self._owner)
+        kind = type(self.owner)
         return self.settings.name or f"{kind.__module__}.{kind.__qualname__}"
 
     def _compile(self) -> Compiled:
-        configs = self._configs()
+        configs = self.configs()
         compiled = self._compiled
         if compiled is None or compiled.configs is not configs:
-            compiled = self._compiled = Compiled(self._owner, self.name, configs)
+            compiled = self._compiled = Compiled(self.owner, self.name, configs)
         return compiled
 
     @property
@@ -214,13 +216,12 @@ class Engine:
         """What a run begins with: the event that was given, or one of these fields.
 
         Raises:
-            WorkflowRuntimeError: It is no start event, or cannot be made of them.
+            UsageError: It is no start event.
+            WorkflowRuntimeError: It cannot be made of the fields.
         """
         if given is not None:
             if not isinstance(given, StartEvent):
-                raise WorkflowRuntimeError(
-                    f"start_event must be a StartEvent, not {given!r}"
-                )
+                raise UsageError(f"start_event must be a StartEvent, not {given!r}")
             if fields:
                 logger.warning(
                     "run() was given a start_event, so these arguments are ignored: %s",
@@ -242,11 +243,18 @@ class Engine:
         run = Run(self, state, start=start, timeout=self._time(parent), parent=parent)
         most = self.settings.most_runs
         if most is not None and len(self._active) >= most:
+            self._forget_lost()
+        if most is not None and len(self._active) >= most:
             self._waiting.append(run)
         else:
             self._active.add(run)
             self._begin(run)
         return run
+
+    def _forget_lost(self) -> None:
+        """Runs whose loop was closed under them have no place any more."""
+        self._active = {run for run in self._active if not run.loop.is_closed()}
+        self._waiting = deque(run for run in self._waiting if not run.loop.is_closed())
 
     def _begin(self, run: Run) -> None:
         store = self.settings.store
@@ -286,12 +294,15 @@ def engine_of(workflow: IsWorkflow) -> Engine:
     Raises:
         WorkflowValidationError: Its class has an ``__init__`` that leaves out the base's.
     """
-    engine = workflow.__dict__.get("_engine")
+    engine = workflow.__dict__.get(ATTRIBUTE)
     if not isinstance(engine, Engine):
         name = type(workflow).__name__
         raise WorkflowValidationError(
             f"{name}.__init__ does not call super().__init__(): let it do so"
         )
+    if engine.owner is not workflow:  # a copy has the same settings, and steps of its own
+        engine = Engine(workflow, engine.configs, engine.settings)
+        setattr(workflow, ATTRIBUTE, engine)
     return engine
 
 

@@ -63,12 +63,7 @@ class WorkflowHandler:
             WorkflowCancelledByUser: It was cancelled.
             Exception: What a step raised.
         """
-        run = self._run
-        if asyncio.get_running_loop() is not run.loop:
-            raise LoopError(
-                f"run {self.run_id} belongs to another event loop: await it where it was "
-                "started"
-            )
+        run = self._here()
         try:
             await run.settled()
         except asyncio.CancelledError:
@@ -80,6 +75,14 @@ class WorkflowHandler:
         assert run.outcome is not None
         return run.outcome.event
 
+    def _here(self) -> Run:
+        if asyncio.get_running_loop() is not self._run.loop:
+            raise LoopError(
+                f"run {self.run_id} belongs to another event loop: await it where it was "
+                "started"
+            )
+        return self._run
+
     def get_stop_event(self) -> StopEvent | None:
         """The event that ended the run; ``None`` while it goes on."""
         return self._run.outcome.event if self._run.done and self._run.outcome else None
@@ -87,9 +90,10 @@ class WorkflowHandler:
     def stream_events(self, expose_internal: bool = False) -> StreamReader:
         """The events of the run as they come, from the oldest that is kept to the last one.
 
-        Any number of readers may read at once, during the run and after it. A slow one
-        holds nobody up; if it falls so far behind that events are dropped before it has
-        seen them, it gets a :class:`~anabranch.workflow.StreamOverrun`.
+        Any number of readers may read at once, during the run and after it. Who comes after
+        one that has stopped in the middle goes on where that stopped. A slow one holds
+        nobody up; if it falls so far behind that events are dropped before it has seen
+        them, it gets a :class:`~anabranch.workflow.StreamOverrun`.
 
         Args:
             expose_internal: Whether to give internal events as well. They are made only
@@ -120,7 +124,7 @@ class WorkflowHandler:
         Args:
             timeout: The most seconds to wait.
         """
-        run = self._run
+        run = self._here()
         if run.done:
             return
         run.cancel()

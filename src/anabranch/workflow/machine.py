@@ -656,7 +656,12 @@ class Machine:
 
 
 def _fits(event: Event, requirements: Mapping[str, Any]) -> bool:
-    return all(getattr(event, name, None) == value for name, value in requirements.items())
+    try:
+        return all(
+            getattr(event, name, None) == value for name, value in requirements.items()
+        )
+    except Exception:  # what cannot be compared does not fit
+        return False
 
 
 def _is_same(one: tuple[Event, str | None], other: tuple[Event, str | None]) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol, TypeAlias, cast
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
+import tenacity
 from tenacity import (
     Future,
     RetryCallState,
@@ -31,13 +32,10 @@ from tenacity import (
     stop_before_delay,
     wait_chain,
     wait_combine,
-    wait_exponential,
-    wait_exponential_jitter,
     wait_fixed,
     wait_incrementing,
     wait_none,
     wait_random,
-    wait_random_exponential,
 )
 from tenacity.retry import retry_base
 from tenacity.stop import stop_base
@@ -46,8 +44,11 @@ from tenacity.wait import wait_base
 __all__ = [
     "ConstantDelayRetryPolicy",
     "ExponentialBackoffRetryPolicy",
+    "RetryCondition",
     "RetryInfo",
     "RetryPolicy",
+    "StopCondition",
+    "WaitStrategy",
     "retry_all",
     "retry_always",
     "retry_any",
@@ -78,11 +79,15 @@ __all__ = [
     "wait_random_exponential",
 ]
 
-Retried: TypeAlias = retry_base | Callable[[BaseException], bool]
-Waited: TypeAlias = wait_base | Callable[..., float]
-Stopped: TypeAlias = stop_base | Callable[..., bool]
+RetryCondition: TypeAlias = retry_base | Callable[[BaseException], bool]
+WaitStrategy: TypeAlias = wait_base | Callable[..., float]
+StopCondition: TypeAlias = stop_base | Callable[..., bool]
+
+Seconds: TypeAlias = float | timedelta
+MOST_WAIT_S: Final = 60.0
 
 
+@runtime_checkable
 class RetryPolicy(Protocol):
     """Decides on failures. Anything with this method is one."""
 
@@ -135,7 +140,49 @@ class stop_never(stop_base):  # noqa: N801
         return False
 
 
+class wait_exponential(tenacity.wait_exponential):  # noqa: N801
+    """``multiplier * exp_base ** retries`` seconds, but from ``min`` to ``max``."""
+
+    def __init__(
+        self,
+        multiplier: float = 1.0,
+        exp_base: float = 2.0,
+        max: Seconds = MOST_WAIT_S,  # noqa: A002  # tenacity's name
+        min: Seconds = 0.0,  # noqa: A002
+    ) -> None:
+        super().__init__(multiplier=multiplier, max=max, exp_base=exp_base, min=min)
+
+
+class wait_random_exponential(tenacity.wait_random_exponential):  # noqa: N801
+    """A random time between ``min`` and what :class:`wait_exponential` gives.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", 2015 ("full jitter").
+    """
+
+    def __init__(
+        self,
+        multiplier: float = 1.0,
+        exp_base: float = 2.0,
+        max: Seconds = MOST_WAIT_S,  # noqa: A002
+        min: Seconds = 0.0,  # noqa: A002
+    ) -> None:
+        super().__init__(multiplier=multiplier, max=max, exp_base=exp_base, min=min)
+
+
 wait_full_jitter = wait_random_exponential
+
+
+class wait_exponential_jitter(tenacity.wait_exponential_jitter):  # noqa: N801
+    """``initial * exp_base ** retries`` and up to ``jitter`` seconds, at most ``max``."""
+
+    def __init__(
+        self,
+        initial: float = 1.0,
+        exp_base: float = 2.0,
+        max: float = MOST_WAIT_S,  # noqa: A002
+        jitter: float = 1.0,
+    ) -> None:
+        super().__init__(initial=initial, max=max, exp_base=exp_base, jitter=jitter)
 
 
 class _Policy:
@@ -188,9 +235,9 @@ def _state(elapsed_s: float, attempts: int, error: BaseException) -> RetryCallSt
 
 
 def retry_policy(
-    retry: Retried | type[retry_base] | None = None,
-    wait: Waited | type[wait_base] = wait_fixed(5),
-    stop: Stopped | type[stop_base] = stop_after_attempt(3),
+    retry: RetryCondition | type[retry_base] | None = None,
+    wait: WaitStrategy | type[wait_base] = wait_fixed(5),
+    stop: StopCondition | type[stop_base] = stop_after_attempt(3),
 ) -> RetryPolicy:
     """A policy of three parts. By default any error is tried three times, 5 s apart.
 

@@ -25,7 +25,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anabranch.clock import stopwatch
-from anabranch.errors import WorkflowCancelledByUser, WorkflowTimeoutError
+from anabranch.errors import WorkflowCancelledByUser, WorkflowDone, WorkflowTimeoutError
 from anabranch.workflow.activity import CURRENT, Activity
 from anabranch.workflow.context.state_store import StateStore
 from anabranch.workflow.events import (
@@ -73,6 +73,10 @@ logger = logging.getLogger("anabranch.workflow")
 
 # How long a run that is over waits for steps that do not let themselves be cancelled.
 GRACE_S: Final = 5.0
+# How long its resources may take to close.
+CLOSING_S: Final = 30.0
+# How many events of nested runs are remembered, not to be streamed twice.
+MOST_PASSED: Final = 64
 # How many attempts a run remembers for its drawing, at most; the older half goes first.
 MOST_TRACED: Final = 4_000
 
@@ -102,6 +106,7 @@ class Run:
         "_failure",
         "_later",
         "_lifetime",
+        "_passed",
         "_performing",
         "_stopwatch",
         "_store",
@@ -163,6 +168,7 @@ class Run:
         self._timers: dict[TimerKey, asyncio.TimerHandle] = {}
         self._performing = False
         self._later: list[Command] | None = None
+        self._passed: list[Event] | None = None
         self._lifetime: Lifetime | None = None
         self._early: list[Fact] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -227,7 +233,7 @@ class Run:
     def send(self, event: Event, step: str | None, by: int | None) -> None:
         """Send an event into the run, from any thread."""
         if threading.get_ident() != self._thread:
-            self.loop.call_soon_threadsafe(self.send, event, step, by)
+            self._from_outside(self.send, event, step, by)
             return
         fact = Sent(self.now(), event, step, by)
         if not self.begun:
@@ -243,7 +249,9 @@ class Run:
     def write(self, event: Event) -> None:
         """Write an event to the stream, from any thread."""
         if threading.get_ident() != self._thread:
-            self.loop.call_soon_threadsafe(self.write, event)
+            self._from_outside(self.write, event)
+        elif any(event is passed for passed in self._passed or ()):
+            return  # a step passes on by hand what came through of itself
         elif self.recorder is None:
             self._publish(event)
         else:
@@ -252,6 +260,14 @@ class Run:
     def watch(self) -> None:
         """Tell of internal events from now on, if anybody reads them."""
         self.machine.watched = self.stream.watchers > 0
+
+    def _from_outside(self, call: Callable[..., None], *args: Any) -> None:
+        try:
+            self.loop.call_soon_threadsafe(call, *args)
+        except RuntimeError as error:
+            raise WorkflowDone(
+                f"run {self.id} is over: the event loop that it ran on is closed"
+            ) from error
 
     def on_loop(self, call: Callable[[], R]) -> R:
         """What ``call`` gives, made on the run's loop whatever thread this is."""
@@ -327,14 +343,21 @@ class Run:
             return
         activity = Activity(self, execution, self._calls[execution.step])
         self._activities[execution.id] = activity
-        activity.task = self.loop.create_task(
-            activity.perform(), name=execution.step, context=self.variables.copy()
+        activity.watch(
+            self.loop.create_task(
+                activity.perform(), name=execution.step, context=self.variables.copy()
+            )
         )
 
     def _publish(self, event: Event) -> None:
         self.stream.add(event)
         if self.parent is not None and not isinstance(event, StopEvent):
-            self.parent.run.write(event)
+            self.parent.run.pass_through(event)
+
+    def pass_through(self, event: Event) -> None:
+        """Stream an event of a run that a step has begun."""
+        self.write(event)
+        self._passed = [*(self._passed or ())[-MOST_PASSED:], event]
 
     def _set_timer(self, key: TimerKey, at: float) -> None:
         if self.outcome is None:
@@ -356,7 +379,7 @@ class Run:
     def cancel(self) -> None:
         """End the run as cancelled, from any thread and at any time."""
         if threading.get_ident() != self._thread:
-            self.loop.call_soon_threadsafe(self.cancel)
+            self._from_outside(self.cancel)
             return
         self.begun = True
         self.tell(Cancelled(self.now()))
@@ -383,6 +406,8 @@ class Run:
             self._closing = self.loop.create_task(
                 self._wind_up(), name="end of run", context=self.variables.copy()
             )
+            # Also if it is cancelled before its first step, as when the loop ends.
+            self._closing.add_done_callback(lambda _: self._settle())
         else:
             self._settle()
 
@@ -394,26 +419,27 @@ class Run:
         tasks = [a.task for a in self._activities.values() if a.task is not None]
         for task in tasks:
             task.cancel()
-        try:
-            if tasks:
-                _, left = await asyncio.wait(tasks, timeout=GRACE_S)
-                for task in left:
-                    logger.warning(
-                        "step %r of run %s does not end though it was cancelled: it is "
-                        "left behind; let it pass CancelledError on",
-                        task.get_name(),
-                        self.id,
-                    )
-            for child in children:
-                await child.settled()
-            if self._lifetime is not None:
-                await self._lifetime.exits.aclose()
-        except Exception:
-            logger.exception("a resource of run %s could not be closed", self.id)
-        finally:
-            self._settle()
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=GRACE_S)
+            for task in left:
+                logger.warning(
+                    "step %r of run %s does not end though it was cancelled: it is left "
+                    "behind; let it pass CancelledError on",
+                    task.get_name(),
+                    self.id,
+                )
+        for child in children:
+            await child.settled()
+        if self._lifetime is not None:
+            try:
+                async with asyncio.timeout(CLOSING_S):
+                    await self._lifetime.exits.aclose()
+            except Exception:
+                logger.exception("a resource of run %s could not be closed", self.id)
 
     def _settle(self) -> None:
+        if self.done:
+            return
         self.done = True
         self._activities.clear()
         self.stream.close()

@@ -1,7 +1,8 @@
 """The events of a run for those who watch it, each at a pace of its own.
 
 The last events are kept, up to a limit, and every reader has a cursor. A reader that comes
-late, also after the end, begins with the oldest event that is kept. Nobody slows the run,
+late, also after the end, begins with the oldest event that is kept; one that comes after
+another has stopped in the middle goes on there. Nobody slows the run,
 and no reader slows another: one that falls so far behind that an event it has not seen is
 dropped is told so.
 """
@@ -22,7 +23,15 @@ MOST_KEPT: Final = 16_384
 class EventStream:
     """What was published."""
 
-    __slots__ = ("_dropped", "_events", "_most", "_readers", "closed", "watchers")
+    __slots__ = (
+        "_dropped",
+        "_events",
+        "_most",
+        "_readers",
+        "closed",
+        "left_at",
+        "watchers",
+    )
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         self._events: deque[Event] | None = None  # none are made for who publishes none
@@ -31,6 +40,7 @@ class EventStream:
         self._readers: list[asyncio.Future[None]] | None = None
         self.closed = False
         self.watchers = 0
+        self.left_at = 0
 
     def add(self, event: Event) -> None:
         """Publish an event."""
@@ -55,7 +65,7 @@ class EventStream:
                 reader.set_result(None)
 
     def read(self, *, expose_internal: bool) -> StreamReader:
-        """A reader that begins with the oldest event."""
+        """A reader that begins with the oldest event, or where one has left off."""
         return StreamReader(self, expose_internal=expose_internal)
 
     def at(self, cursor: int) -> Event | None:
@@ -88,7 +98,8 @@ class StreamReader(AsyncIterator[Event]):
     def __init__(self, stream: EventStream, *, expose_internal: bool) -> None:
         self._stream = stream
         self._exposes = expose_internal
-        self._cursor = 0
+        self._cursor, stream.left_at = stream.left_at, 0
+        self._is_open = True
         if expose_internal:
             stream.watchers += 1
 
@@ -102,7 +113,7 @@ class StreamReader(AsyncIterator[Event]):
             StreamOverrun: Events were dropped; the next call gives the oldest that is kept.
         """
         stream = self._stream
-        while True:
+        while self._is_open:
             try:
                 event = stream.at(self._cursor)
             except StreamOverrun as error:
@@ -110,21 +121,25 @@ class StreamReader(AsyncIterator[Event]):
                 raise
             if event is None:
                 if stream.closed:
-                    raise StopAsyncIteration
+                    self._cursor = 0  # who comes next begins anew
+                    self._leave()
+                    break
                 await stream.next()
                 continue
             self._cursor += 1
             if self._exposes or not isinstance(event, InternalDispatchEvent):
                 return event
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Read no more."""
-        self._stop_watching()
-        self._stream = EventStream()
-        self._stream.close()
-        self._cursor = 0
+        self._leave()
 
-    def _stop_watching(self) -> None:
-        if self._exposes:
-            self._exposes = False
-            self._stream.watchers -= 1
+    def __del__(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._stream.left_at = self._cursor
+            self._stream.watchers -= self._exposes

@@ -13,7 +13,13 @@ from anabranch.workflow.compiling import start_of, stops_of
 from anabranch.workflow.context.context import Context
 from anabranch.workflow.context.serializers import BaseSerializer
 from anabranch.workflow.decorators import StepConfig, config_of
-from anabranch.workflow.engine import DEFAULT_TIMEOUT_S, Engine, Settings, engine_of
+from anabranch.workflow.engine import (
+    ATTRIBUTE,
+    DEFAULT_TIMEOUT_S,
+    Engine,
+    Settings,
+    engine_of,
+)
 from anabranch.workflow.events import Event, StartEvent, StopEvent
 from anabranch.workflow.handler import WorkflowHandler
 from anabranch.workflow.marks import IsWorkflow
@@ -59,13 +65,13 @@ class Workflow(IsWorkflow):
     """
 
     # Every name here is one that no step can have, so there are few.
-    _own_steps: ClassVar[dict[str, Callable[..., Any]]] = {}
-    _all_steps: ClassVar[Mapping[str, StepConfig] | None] = None
+    _anabranch_own: ClassVar[dict[str, Callable[..., Any]]] = {}
+    _anabranch_all: ClassVar[Mapping[str, StepConfig] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._own_steps = {}
-        cls._all_steps = None
+        cls._anabranch_own = {}
+        cls._anabranch_all = None
 
     def __init__(
         self,
@@ -99,11 +105,11 @@ class Workflow(IsWorkflow):
             resources=resource_manager or ResourceManager(),
             services=service_manager or ServiceManager(),
         )
-        self._engine = Engine(self, self._steps, settings)
-        self._runtime = runtime
+        setattr(self, ATTRIBUTE, Engine(self, self._anabranch_steps, settings))
+        self._anabranch_runtime = runtime
         name = type(self).__name__
-        start_of(self._steps(), name)
-        stops_of(self._steps(), name)
+        start_of(self._anabranch_steps(), name)
+        stops_of(self._anabranch_steps(), name)
 
     @classmethod
     def add_step(cls, func: Callable[..., Any]) -> None:
@@ -117,29 +123,29 @@ class Workflow(IsWorkflow):
             raise WorkflowValidationError(
                 f"{name} is no step: mark it with @step(workflow={cls.__name__})"
             )
-        if name in cls._steps():
+        if name in cls._anabranch_steps():
             raise WorkflowValidationError(
                 f"workflow {cls.__name__} has a step {name!r} already: give this one "
                 "another name"
             )
-        cls._own_steps[name] = func
+        cls._anabranch_own[name] = func
         for kind in (cls, *_below(cls)):
-            kind._all_steps = None  # noqa: SLF001  # classes of this one
+            kind._anabranch_all = None  # noqa: SLF001  # classes of this one
 
     @classmethod
-    def _steps(cls) -> Mapping[str, StepConfig]:
+    def _anabranch_steps(cls) -> Mapping[str, StepConfig]:
         """All steps, those of bases first, by name."""
-        if cls._all_steps is None:
+        if cls._anabranch_all is None:
             found: dict[str, StepConfig] = {}
             for kind in reversed(cls.__mro__):
-                own: dict[str, Any] = vars(kind).get("_own_steps", {})
+                own: dict[str, Any] = vars(kind).get("_anabranch_own", {})
                 for name, value in (vars(kind) | own).items():
                     if (config := config_of(value)) is not None:
                         found[name] = config
                     else:
                         found.pop(name, None)  # it was a step in a base, and is none here
-            cls._all_steps = found
-        return cls._all_steps
+            cls._anabranch_all = found
+        return cls._anabranch_all
 
     def add_workflows(self, **workflows: Workflow) -> None:
         """Give the steps that ask for a workflow of one of these names these.
@@ -171,7 +177,7 @@ class Workflow(IsWorkflow):
     @property
     def runtime(self) -> object:
         """What was given as ``runtime``."""
-        return self._runtime
+        return self._anabranch_runtime
 
     @property
     def serializer(self) -> BaseSerializer | None:
@@ -214,6 +220,7 @@ class Workflow(IsWorkflow):
         Raises:
             WorkflowValidationError: The workflow is not well-formed.
             WorkflowRuntimeError: The start event cannot be made of the arguments.
+            UsageError: ``start_event`` is none.
             LoopError: No event loop is running.
         """
         try:

@@ -27,6 +27,7 @@ from anabranch.workflow.state import RunState
 
 if TYPE_CHECKING:
     from anabranch.workflow.run import Run
+    from anabranch.workflow.stream import StreamReader
     from anabranch.workflow.workflow import Workflow
 
 __all__ = ["Context"]
@@ -182,6 +183,16 @@ class Context(IsContext, Generic[ModelT]):
                 "write_event_to_stream was called before the run: call run(ctx=...)"
             )
         self._run.write(ev)
+
+    def stream_events(self, expose_internal: bool = True) -> StreamReader:
+        """The run's events: see :meth:`WorkflowHandler.stream_events`."""
+        if self._run is None:
+            raise ContextStateError(
+                "stream_events was called before the run: call run(ctx=...) first"
+            )
+        reader = self._run.stream.read(expose_internal=expose_internal)
+        self._run.watch()
+        return reader
 
     # ----------------------------------------------------------------- in a step
 

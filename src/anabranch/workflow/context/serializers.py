@@ -179,7 +179,13 @@ class JsonSerializer(BaseSerializer):
 
     def _plain_model(self, model: BaseModel) -> dict[str, Any]:
         shown = {**vars(model), **(model.__pydantic_extra__ or {})}
-        held = {name: self.to_plain(value) for name, value in shown.items()}
+        try:
+            held = {name: self.to_plain(value) for name, value in shown.items()}
+        except ContextSerdeError:
+            if not _serializes_itself(model):
+                raise
+            # It says itself how its fields are written, and reads them back.
+            held = {n: self.to_plain(v) for n, v in model.model_dump(mode="json").items()}
         private = model.__pydantic_private__ or {}
         plain: dict[str, Any] = {"v": held}
         if private:
@@ -357,6 +363,11 @@ class _Unpickler(pickle.Unpickler):
         if found is None:
             raise _refused(f"{module}.{name}")
         return found
+
+
+def _serializes_itself(model: BaseModel) -> bool:
+    decorators = type(model).__pydantic_decorators__
+    return bool(decorators.field_serializers or decorators.model_serializers)
 
 
 def name_of(kind: type[Any]) -> str:
