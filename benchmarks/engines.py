@@ -52,6 +52,7 @@ class Engine:
         fan_by_hand: The same, sent and collected by calls.
         many: As ``run``; the step suspends once.
         idle: A step that waits for an answer.
+        idle_between: A step that asks, and another one that is given the answer.
     """
 
     run: Callable[[], Once] | str
@@ -60,6 +61,7 @@ class Engine:
     fan_by_hand: Callable[[], Fan] | str = "has one way only"
     many: Callable[[], Once] | str
     idle: Callable[[], Idle] | str
+    idle_between: Callable[[], Idle] | str = "has one way only"
 
 
 # ------------------------------------------------------------------------------- the floor
@@ -308,8 +310,25 @@ def _typed_idle(words: _Words) -> Idle:
             )
             return said.StopEvent(result=answer.response)
 
-    workflow = Ask(timeout=None)
+    return _asked(said, Ask(timeout=None))
 
+
+def _typed_idle_between(words: _Words) -> Idle:
+    said = words()
+
+    class Ask(said.Workflow):
+        @said.step
+        async def ask(self, ev: said.StartEvent) -> said.InputRequiredEvent:
+            return said.InputRequiredEvent(prefix="go on?")
+
+        @said.step
+        async def told(self, ev: said.HumanResponseEvent) -> said.StopEvent:
+            return said.StopEvent(result=ev.response)
+
+    return _asked(said, Ask(timeout=None))
+
+
+def _asked(said: Any, workflow: Any) -> Idle:
     async def start(_: int) -> Any:
         handler = workflow.run()
         async for event in handler.stream_events():
@@ -332,6 +351,7 @@ def _typed(words: _Words) -> Engine:
         fan_by_hand=partial(_typed_fan_by_hand, words),
         many=partial(_typed_many, words),
         idle=partial(_typed_idle, words),
+        idle_between=partial(_typed_idle_between, words),
     )
 
 

@@ -22,6 +22,7 @@ from benchmarks.engines import ENGINES
 FLOOR, OURS, TWIN = "asyncio", "anabranch", "llama-index"
 PEERS = [label for label in ENGINES if label not in (FLOOR, OURS)]
 BY_HAND = "collect_events"
+BETWEEN = "between steps"
 
 
 def _order(engine: str, what: str, count: int, warm: int) -> dict[str, Any] | str:
@@ -39,12 +40,14 @@ def _orders(
     return {engine: _order(engine, what, each, warm) for engine, each in counts.items()}
 
 
-def _to_cheapest(what: str, figure: str) -> Callable[[Medians], float | None]:
+def _to_cheapest(
+    what: str, figure: str, ours: str = OURS
+) -> Callable[[Medians], float | None]:
     """Ours as a multiple of the cheapest peer's that has such a workflow."""
     rivals = [peer for peer in PEERS if not isinstance(getattr(ENGINES[peer], what), str)]
 
     def multiple(found: Medians) -> float | None:
-        all_of_them = [ratio(found, figure, OURS, peer) for peer in rivals]
+        all_of_them = [ratio(found, figure, ours, peer) for peer in rivals]
         known = [each for each in all_of_them if each is not None]
         return max(known) if len(known) == len(rivals) else None
 
@@ -73,6 +76,7 @@ _COST = {
 }
 _OURS_BY_HAND, _TWIN_BY_HAND = f"{OURS}, {BY_HAND}", f"{TWIN}, {BY_HAND}"
 _SHORT = f"{OURS}, 2,000 steps"
+_BETWEEN = f"{OURS}, {BETWEEN}"
 
 _RUN = Case(
     title="A run, from start to stop in one step: 1,000, one after the other",
@@ -147,7 +151,11 @@ CASES = {
     "idle": Case(
         title="10,000 runs that wait for somebody's answer, then all answered",
         # The slower ones get fewer, so that a round stays short.
-        orders=_orders("idle", 10_000, 20, {"langgraph": 1_000, TWIN: 1_000}),
+        orders={
+            **_orders("idle", 10_000, 20, {"langgraph": 1_000, TWIN: 1_000}),
+            f"{TWIN}, {BETWEEN}": _order(TWIN, "idle_between", 1_000, 20),
+            _BETWEEN: _order(OURS, "idle_between", 10_000, 20),
+        },
         columns={
             "runs": own("count"),
             "bytes a run": own("bytes_a_run"),
@@ -159,8 +167,13 @@ CASES = {
         },
         goals=[
             Goal(
-                "a waiting run holds less memory than any peer's",
-                _to_cheapest("idle", "bytes_a_run"),
+                "a run that waits between two steps holds less memory than any peer's",
+                _to_cheapest("idle", "bytes_a_run", _BETWEEN),
+                1,
+            ),
+            Goal(
+                "one that stands still in a step holds less than those that do so too",
+                lambda found: ratio(found, "bytes_a_run", OURS, TWIN),
                 1,
             ),
         ],

@@ -122,7 +122,7 @@ async def _idle(idle: Idle, first: int, end: int) -> Figures:
 
 def main(order: dict[str, Any]) -> None:
     """Measures, and prints the figures."""
-    measure = measure_idle if order["what"] == "idle" else measure_work
+    measure = measure_idle if order["what"].startswith("idle") else measure_work
     print(json.dumps(asyncio.run(measure(**order))))
 
 

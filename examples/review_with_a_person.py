@@ -66,19 +66,22 @@ class Review(Workflow):
         return StopEvent(result=drafts[ev.choice])
 
 
-async def begin(file: Path) -> None:
+async def begin() -> str:
+    """The run, written down where it waits for an answer."""
     handler = Review(timeout=None).run(topic="rivers")
     async for event in handler.stream_events():
         if isinstance(event, Question):
             print("which is best?", event.drafts)
-            file.write_text(json.dumps(handler.ctx.to_dict()))
             break
+    written = json.dumps(handler.ctx.to_dict())
     await handler.cancel_run()
+    return written
 
 
-async def answer(file: Path, choice: int) -> None:
+async def answer(written: str, choice: int) -> None:
+    """The run, taken up again and answered."""
     review = Review(timeout=None)
-    handler = review.run(ctx=Context.from_dict(review, json.loads(file.read_text())))
+    handler = review.run(ctx=Context.from_dict(review, json.loads(written)))
     handler.ctx.send_event(HumanResponseEvent(choice=choice))
     print("chosen:", await handler)
 
@@ -86,6 +89,6 @@ async def answer(file: Path, choice: int) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.json"
-        asyncio.run(begin(run))
-        asyncio.run(answer(run, choice=0))
+        run.write_text(asyncio.run(begin()))
+        asyncio.run(answer(run.read_text(), choice=0))
     print(draw_all_possible_flows_mermaid(Review()))

@@ -42,7 +42,9 @@ def test_every_package_is_in_the_reference() -> None:
     assert listed == documented | {"anabranch"}
 
 
-@pytest.mark.parametrize("room", ["jobs", "rag", "workflow", "testing", "errors", "clock", "observe"])
+@pytest.mark.parametrize(
+    "room", ["jobs", "rag", "workflow", "testing", "errors", "clock", "observe"]
+)
 def test_every_public_class_and_function_says_what_it_does(room: str) -> None:
     """That each name is in the reference at all is seen when the manual is built."""
     module = importlib.import_module(f"anabranch.{room}")
