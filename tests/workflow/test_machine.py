@@ -24,6 +24,7 @@ from anabranch.workflow.engine import engine_of
 from anabranch.workflow.facts import (
     Began,
     Cancelled,
+    Collected,
     Ended,
     Fact,
     Failed,
@@ -147,6 +148,25 @@ class TestPlainCalls:
         [wake] = run.apply(Returned(4.0, third, 1, []))
         assert isinstance(wake, Wake)
         assert wake.execution.id == first
+
+    def test_who_completed_a_set_and_is_tried_again_has_that_set_and_no_other(self) -> None:
+        run = machine()
+        run.apply(Returned(1.0, 1, 1, [A(n=n) for n in range(4)], fans_out=True))
+        one, two, *_ = sorted(run.state.executions)
+        kinds: list[type[Event]] = [A, A]
+        run.apply(Collected(2.0, one, "b", A(n=1), kinds))
+        run.apply(Collected(2.0, two, "b", A(n=2), kinds))
+        run.apply(Failed(3.0, two, 1, ValueError(), 9.0))
+        run.apply(Returned(4.0, one, 1, []))
+        for number, n in (
+            (max(run.state.executions) - 1, 3),
+            (max(run.state.executions), 4),
+        ):
+            run.apply(Collected(5.0, number, "b", A(n=n), [A, A, A]))
+        run.apply(Fired(12.0, ("retry", two)))
+        run.apply(Collected(13.0, two, "b", A(n=2), kinds))
+        taken = run.state.executions[two].taken
+        assert taken == {"b": [A(n=1), A(n=2)]}
 
     def test_time_runs_out_and_names_the_steps_at_work(self) -> None:
         run = machine(timeout=10.0)
