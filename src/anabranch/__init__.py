@@ -1,6 +1,7 @@
 """Fan out, join again, lose nothing: many things at once in RAG and LLM programs.
 
-Each room is a package of its own: :mod:`anabranch.jobs`, :mod:`anabranch.rag`. The names
+Each room is a package of its own: :mod:`anabranch.jobs`, :mod:`anabranch.workflow`,
+:mod:`anabranch.rag`. The names
 most programs need are here too, and are imported when they are first used.
 """
 
