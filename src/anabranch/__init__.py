@@ -1,8 +1,8 @@
 """Fan out, join again, lose nothing: many things at once in RAG and LLM programs.
 
 Each room is a package of its own: :mod:`anabranch.jobs`, :mod:`anabranch.workflow`,
-:mod:`anabranch.rag`. The names
-most programs need are here too, and are imported when they are first used.
+:mod:`anabranch.rag`. The names of jobs are here too, and are imported when they are first
+used.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Nothing here awaits, reads a clock, draws a number or knows a step's function. T
 rules serve a live run and one that is read back from its journal. A fact costs the same
 however much has happened before: no history is kept, and no state copied.
 
+One module, though long: each rule may end in any other. :meth:`Machine._rule` is the table.
+
 What holds after every fact:
 
 * a step has at most ``num_workers`` executions running, and none waits for a worker while
