@@ -333,6 +333,31 @@ class TestWaiting:
 
         assert run_virtual(_result(Impatient())) == 10
 
+    def test_who_gives_up_a_wait_goes_on_when_a_worker_is_free(self) -> None:
+        class Narrow(Workflow):
+            @step
+            async def start(self, ev: StartEvent) -> list[A]:
+                return [A(n=0), A(n=1)]
+
+            @step(num_workers=1)
+            async def work(self, ctx: Context, ev: A) -> Result:
+                if ev.n == 0:
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(5):
+                            await ctx.wait_for_event(HumanResponseEvent)
+                now = asyncio.get_running_loop().time
+                began = now()
+                await asyncio.sleep(8)
+                times.append((began, now()))
+                return Result(n=ev.n)
+
+            @step
+            async def end(self, results: list[Result]) -> StopEvent:
+                return StopEvent(result=times)
+
+        times: list[tuple[float, float]] = []
+        assert run_virtual(_result(Narrow())) == [(0, 8), (8, 16)]
+
     def test_a_step_that_takes_the_awaited_event_too_is_not_called_with_it(self) -> None:
         class Both(Workflow):
             @step

@@ -203,8 +203,13 @@ def test_joins_in_a_fan_out_keep_to_their_branch() -> None:
             return [Page(n=n) for n in range(3)]
 
         @step
-        async def fork(self, ev: Page) -> list[Left | Right]:
-            return [Left(n=ev.n), Right(n=10 * ev.n)]
+        async def fork(self, ev: Page) -> list[Left | Part]:
+            return [Left(n=ev.n), Part(page=ev.n, n=10 * ev.n)]
+
+        @step
+        async def late(self, ev: Part) -> Right:
+            await asyncio.sleep(3 - ev.page)  # the last branch comes first
+            return Right(n=ev.n)
 
         @step
         async def meet(self, left: Left, right: Right) -> PageDone:

@@ -241,6 +241,23 @@ def test_a_long_journal_is_cut_to_a_snapshot_and_a_tail() -> None:
     run_virtual(main())
 
 
+def test_what_is_streamed_keeps_its_order() -> None:
+    class Writes(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            for n in range(5):
+                ctx.write_event_to_stream(Job(n=n))
+            return StopEvent(result=5)
+
+    async def main() -> list[Any]:
+        handler = Writes(durable=MemoryStore()).run(run_id="r")
+        return [event.get("result", event) async for event in handler.stream_events()]
+
+    *jobs, last = run_virtual(main())
+    assert [job.n for job in jobs] == list(range(5))
+    assert isinstance(last, StopEvent)
+
+
 def test_a_cancelled_run_stays_cancelled() -> None:
     async def main() -> None:
         store = MemoryStore()

@@ -24,6 +24,7 @@ from anabranch.workflow import (
     WorkflowValidationError,
     step,
 )
+from anabranch.workflow.retry_policy import retry_policy, wait_fixed
 
 
 class Progress(Event):
@@ -145,9 +146,24 @@ def test_a_step_that_does_not_await_the_inner_run_does_not_outlive_it() -> None:
         ended.clear()
         assert await Careless().run() == "careless"
         assert ended == [7]
+        assert asyncio.get_running_loop().time() == 1
         assert len(asyncio.all_tasks()) == 1
 
     run_virtual(main())
+
+
+def test_nor_does_it_outlive_the_attempt_that_began_it() -> None:
+    class Retries(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(10)))
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            if ctx.retry_info().retry_number == 0:
+                Inner().run(n=8, seconds=100)
+                await asyncio.sleep(1)
+                raise ValueError
+            return StopEvent(result=list(ended))
+
+    ended.clear()
+    assert run_virtual(_result(Retries())) == [8]
 
 
 def test_an_inner_failure_is_the_steps_failure() -> None:

@@ -268,6 +268,25 @@ class TestTimeouts:
 
         assert run_virtual(main()) == "ok"
 
+    def test_the_time_begins_anew_after_a_wait_and_not_before(self) -> None:
+        class Asks(Workflow):
+            @step(timeout=3)
+            async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+                await asyncio.sleep(2)
+                await ctx.wait_for_event(A)
+                await asyncio.sleep(ev.seconds)
+                return StopEvent(result="ok")
+
+        async def main(seconds: float) -> Any:
+            handler = Asks().run(seconds=seconds)
+            await asyncio.sleep(2.5)
+            handler.ctx.send_event(A())
+            return await handler
+
+        assert run_virtual(main(2)) == "ok"
+        with pytest.raises(TimeoutError, match="longer than 3 s"):
+            run_virtual(main(4))
+
 
 class TestHandlers:
     def test_a_handler_is_told_everything(self) -> None:

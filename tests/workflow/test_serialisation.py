@@ -39,6 +39,7 @@ from anabranch.workflow import (
     StartEvent,
     StepFailedEvent,
     StopEvent,
+    Take,
     UnreconstructedException,
     Workflow,
     catch_error,
@@ -195,6 +196,38 @@ def test_what_had_finished_does_not_run_again() -> None:
     ran: list[str] = []
     assert run_virtual(main()) == 1
     assert ran == ["first", "second", "aside 1", "aside 2", "second", "last"]
+
+
+def test_a_join_that_was_called_is_not_called_again() -> None:
+    class First(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[Job]:
+            return [Job(n=n) for n in range(3)]
+
+        @step
+        async def work(self, ev: Job) -> Done:
+            await asyncio.sleep(10 * ev.n)
+            return Done(n=ev.n)
+
+        @step
+        async def join(
+            self, done: Annotated[list[Done], Collect(Take(1))]
+        ) -> StopEvent | None:
+            joined.append([d.n for d in done])
+            await asyncio.sleep(100)
+            return StopEvent(result=joined)
+
+    async def main() -> Any:
+        handler = First(timeout=None).run()
+        await asyncio.sleep(5)
+        written = json.loads(json.dumps(handler.ctx.to_dict()))
+        await handler.cancel_run()
+        joined.clear()
+        again = First(timeout=None)
+        return await again.run(ctx=Context.from_dict(again, written))
+
+    joined: list[list[int]] = []
+    assert run_virtual(main()) == [[0]]
 
 
 def test_time_in_which_nobody_ran_it_does_not_count() -> None:
