@@ -378,6 +378,25 @@ class TestWaiting:
         assert run_virtual(main()) == 7
         assert called == []
 
+    def test_waits_at_once_for_one_type_have_an_answer_each(self) -> None:
+        class Two(Workflow):
+            @step
+            async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+                one, other = await asyncio.gather(
+                    ctx.wait_for_event(A), ctx.wait_for_event(A)
+                )
+                return StopEvent(result=(one.n, other.n))
+
+        async def main() -> Any:
+            handler = Two().run()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            handler.ctx.send_event(A(n=1))
+            handler.ctx.send_event(A(n=2))
+            return await handler
+
+        assert run_virtual(main()) == (1, 2)
+
     def test_two_waits_at_once_in_one_step(self) -> None:
         class Two(Workflow):
             @step(num_workers=1)

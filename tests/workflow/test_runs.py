@@ -7,6 +7,7 @@ import contextvars
 import copy
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -60,6 +61,10 @@ class Counting(Workflow):
         await asyncio.sleep(1)
         ctx.write_event_to_stream(ev)
         return Tick(n=ev.n - 1) if ev.n else StopEvent(result="liftoff")
+
+
+class Note(Event):
+    n: int
 
 
 class Answer(StopEvent):
@@ -431,6 +436,58 @@ class TestAbruptEnds:
         asyncio.run(leaves())
         assert run_virtual(_result(sleeping, seconds=1)) == 1
 
+    def test_threads_that_leave_runs_behind_do_not_hold_up_others(self) -> None:
+        sleeping = Sleeping(num_concurrent_runs=1, timeout=None)
+        results: list[Any] = []
+
+        def leaves() -> None:
+            async def main() -> None:
+                handlers = [sleeping.run(seconds=0) for _ in range(5)]
+                await handlers[0]
+
+            asyncio.run(main())
+
+        def stays() -> None:
+            async def main() -> None:
+                handlers = [sleeping.run(seconds=0) for _ in range(5)]
+                results.extend([await handler for handler in handlers])
+
+            asyncio.run(main())
+
+        threads = [
+            threading.Thread(target=target, daemon=True)
+            for target in (leaves, stays, stays)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert results == [0] * 10
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought it")
+    def test_tasks_may_be_started_eagerly(self) -> None:
+        class Mixed(Workflow):
+            @step
+            async def start(self, ev: StartEvent) -> list[Tick]:
+                return [Tick(n=n) for n in range(9)]
+
+            @step
+            async def work(self, ev: Tick) -> Note:
+                if ev.n % 2:
+                    await asyncio.sleep(0)
+                return Note(n=ev.n)
+
+            @step
+            async def end(self, notes: list[Note]) -> StopEvent:
+                return StopEvent(result=sorted(note.n for note in notes))
+
+        async def main() -> Any:
+            factory = getattr(asyncio, "eager_task_factory")  # noqa: B009
+            asyncio.get_running_loop().set_task_factory(factory)
+            return await Mixed().run()
+
+        assert asyncio.run(main()) == list(range(9))
+
     def test_another_loop_cannot_cancel_and_a_closed_one_takes_no_events(self) -> None:
         handlers: list[WorkflowHandler] = []
 
@@ -725,6 +782,9 @@ class TestSteps:
         other.x = 2
         assert run_virtual(_result(other)) == 2
         assert run_virtual(_result(named)) == 1
+        deep = copy.deepcopy(named)
+        deep.x = 3
+        assert run_virtual(_result(deep)) == 3
 
         class Forgetful(Workflow):
             def __init__(self) -> None:
@@ -736,6 +796,24 @@ class TestSteps:
 
         with pytest.raises(WorkflowValidationError, match=r"Forgetful.*super\(\).__init__"):
             run_virtual(_result(Forgetful()))
+
+    def test_an_event_that_is_not_declared_and_nobody_takes_fails_the_step(self) -> None:
+        class Undeclared(Workflow):
+            @step
+            async def start(self, ev: StartEvent) -> StopEvent:
+                return Tick(n=1)  # type: ignore[return-value]
+
+        with pytest.raises(WorkflowRuntimeError, match="returned a Tick, which its annot"):
+            run_virtual(_result(Undeclared()))
+
+    def test_a_step_cannot_be_named_run(self) -> None:
+        class Named(Workflow):
+            @step
+            async def run(self, ev: StartEvent) -> StopEvent:  # type: ignore[override]
+                return StopEvent()
+
+        with pytest.raises(WorkflowValidationError, match="a step named 'run'"):
+            Named()
 
     def test_what_is_no_event_fails_the_step(self) -> None:
         class Wrong(Workflow):

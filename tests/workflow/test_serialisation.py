@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import random
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import pytest
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -118,9 +121,9 @@ def said(result: Any) -> Any:
     return [sorted(result[0]), result[1]]
 
 
-async def until(seconds: float) -> dict[str, Any]:
+async def until(seconds: float, timeout: float | None = None) -> dict[str, Any]:
     """A run of all that, written down in the middle and left behind."""
-    handler = Everything(timeout=None).run()
+    handler = Everything(timeout=timeout).run()
     if seconds >= 0:
         await asyncio.sleep(seconds)
     written = json.loads(json.dumps(handler.ctx.to_dict()))
@@ -230,6 +233,206 @@ def test_a_join_that_was_called_is_not_called_again() -> None:
     assert run_virtual(main()) == [[0]]
 
 
+class Asks(Workflow):
+    """Sends before, between and after two waits, in branches that are joined."""
+
+    @step
+    async def start(self, ev: StartEvent) -> list[Job]:
+        return [Job(n=n) for n in range(3)]
+
+    @step(num_workers=1)
+    async def ask(self, ctx: Context, ev: Job) -> Done:
+        at_work.append(ev.n)
+        assert len(at_work) == 1
+        ctx.send_event(Done(n=10 + ev.n))
+        at_work.remove(ev.n)
+        await ctx.wait_for_event(HumanResponseEvent, requirements={"n": ev.n})
+        at_work.append(ev.n)
+        ctx.send_event(Done(n=20 + ev.n))
+        await asyncio.sleep(0)
+        assert len(at_work) == 1
+        at_work.remove(ev.n)
+        await ctx.wait_for_event(HumanResponseEvent, requirements={"n": 10 + ev.n})
+        return Done(n=ev.n)
+
+    @step
+    async def join(self, done: Annotated[list[Done], Collect()]) -> StopEvent:
+        return StopEvent(result=sorted(d.n for d in done))
+
+
+at_work: list[int] = []
+
+
+@pytest.mark.parametrize("turn", range(7))
+def test_what_was_sent_before_a_wait_is_not_sent_again_nor_are_workers_exceeded(
+    turn: int,
+) -> None:
+    answers = [0, 1, 10, 2, 12, 11]
+
+    async def main() -> Any:
+        at_work.clear()
+        flow = Asks(timeout=60)
+        handler = flow.run()
+        for number, answer in enumerate([*answers, None]):
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if number == turn and not handler.is_done():
+                written = json.loads(json.dumps(handler.ctx.to_dict()))
+                await handler.cancel_run()
+                at_work.clear()
+                handler = flow.run(ctx=Context.from_dict(flow, written))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            if answer is not None:
+                handler.ctx.send_event(HumanResponseEvent(n=answer))
+        return await handler
+
+    assert run_virtual(main()) == [0, 1, 2, 10, 11, 12, 20, 21, 22]
+
+
+def test_an_answer_that_was_sent_before_the_run_has_begun_is_written_down() -> None:
+    class Waits(Workflow):
+        @step
+        async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+            return InputRequiredEvent()
+
+        @step
+        async def told(self, ev: HumanResponseEvent) -> StopEvent:
+            return StopEvent(result=ev.value)
+
+    async def main() -> Any:
+        flow = Waits(num_concurrent_runs=1)
+        first = flow.run()
+        handler = flow.run()  # waits for its turn
+        await asyncio.sleep(1)
+        handler.ctx.send_event(HumanResponseEvent(value="early"))
+        written = json.loads(json.dumps(handler.ctx.to_dict()))
+        for each in (first, handler):
+            await each.cancel_run()
+        context: Context[Any] = Context.from_dict(flow, written)
+        again = json.loads(json.dumps(context.to_dict()))
+        return await flow.run(ctx=Context.from_dict(flow, again))
+
+    assert run_virtual(main()) == "early"
+
+
+def test_it_can_be_written_down_in_a_synchronous_step() -> None:
+    class Wide(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[Job]:
+            return [Job(n=n) for n in range(500)]
+
+        @step(num_workers=8)
+        def work(self, ctx: Context, ev: Job) -> Done:
+            if ev.n % 50 == 0:
+                assert ctx.to_dict()["is_running"]
+            return Done(n=ev.n)
+
+        @step
+        async def join(self, done: list[Done]) -> StopEvent:
+            return StopEvent(result=len(done))
+
+    async def main() -> Any:
+        return await Wide().run()
+
+    assert asyncio.run(main()) == 500
+
+
+def test_a_run_whose_end_has_come_is_not_written_down_as_running() -> None:
+    class Ends(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            try:
+                await asyncio.sleep(10)
+            finally:
+                written.append(ctx.to_dict()["is_running"])
+            return StopEvent()
+
+    async def main() -> None:
+        handler = Ends().run()
+        await asyncio.sleep(1)
+        await handler.cancel_run()
+
+    written: list[bool] = []
+    run_virtual(main())
+    assert written == [False]
+
+
+def damaged(written: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    """The same, but for a few places."""
+    payload = copy.deepcopy(written)
+    for _ in range(draw.choice([1, 1, 1, 2, 5])):
+        holder: Any = payload
+        while True:
+            keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+            if not keys:
+                break
+            key = draw.choice(keys)
+            inner = holder[key]
+            if isinstance(inner, dict | list) and inner and draw.random() < 0.8:
+                holder = inner
+                continue
+            rubbish: list[Any] = [
+                None,
+                -1,
+                0,
+                7,
+                1.5,
+                "x",
+                [],
+                {},
+                [[]],
+                {"x": 1},
+                True,
+                1e308,
+            ]
+            if draw.random() < 0.2:
+                del holder[key]
+            else:
+                holder[key] = draw.choice(rubbish)
+            break
+    return payload
+
+
+async def survives(payload: dict[str, Any]) -> str:
+    flow = Everything(timeout=100)
+    try:
+        ctx: Context[Any] = Context.from_dict(flow, payload)
+    except ContextSerdeError:
+        return "refused"
+    try:
+        handler = flow.run(ctx=ctx)
+        handler.ctx.send_event(HumanResponseEvent(value="yes"))
+    except Exception:
+        return "refused"
+    try:
+        await asyncio.wait_for(asyncio.shield(handler), 5000)
+    except Exception:
+        assert handler.is_done(), "it hangs"
+    return "ended"
+
+
+def payloads() -> list[dict[str, Any]]:
+    return [run_virtual(until(seconds, 100)) for seconds in (0.0, 0.5, 2.5, 3.5)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_payload_is_refused_or_its_run_ends(seed: int) -> None:
+    draw = random.Random(seed)
+    written = payloads()
+    found = [run_virtual(survives(damaged(draw.choice(written), draw))) for _ in range(60)]
+    assert "refused" in found
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+def test_thousands_of_damaged_payloads_are_refused_or_their_runs_end() -> None:
+    draw = random.Random(99)
+    written = payloads()
+    for _ in range(5000):
+        run_virtual(survives(damaged(draw.choice(written), draw)))
+
+
 def test_time_in_which_nobody_ran_it_does_not_count() -> None:
     class Waits(Workflow):
         @step
@@ -312,6 +515,42 @@ class Colour(Enum):
     RED = "r"
 
 
+class Access(Flag):
+    READ = 1
+    WRITE = 2
+
+
+T = TypeVar("T")
+
+
+class Box(BaseModel, Generic[T]):
+    value: T
+
+
+class Aliased(BaseModel):
+    a: int = Field(alias="b")
+    b: int = Field(alias="a")
+    c: int = Field(validation_alias=AliasChoices("x", "y"))
+
+
+class Shouts(BaseModel):
+    said: str
+
+    @field_validator("said")
+    @classmethod
+    def shout(cls, said: str) -> str:
+        return said + "!"
+
+
+@dataclass
+class Seeded:
+    seed: InitVar[int]
+    value: int = 0
+
+    def __post_init__(self, seed: int) -> None:
+        self.value = 2 * seed
+
+
 @dataclass
 class Point:
     x: int
@@ -340,6 +579,8 @@ VALUES: list[Any] = [
     {"__anabranch__": "dict"}, (1, 2), {1, 2}, frozenset({1}), b"\x00\xff", bytearray(b"x"),
     datetime(2026, 1, 2, 3, 4, tzinfo=UTC), timedelta(days=1, microseconds=5),
     Decimal("1.10"), UUID(int=5), Path("/a/b"), 1 + 2j, Colour.RED, Point(1, ["t"]), model(),
+    Access.READ | Access.WRITE, Box[int](value=3), Box[Colour](value=Colour.RED),
+    Aliased.model_validate({"b": 1, "a": 2, "x": 3}), Shouts(said="a"), Seeded(4), Box[int],
     Numbers([1, 2]), Job(n=1), Event(free={"x": (1,)}), StopEvent(result=[Job(n=2)]), Job,
 ]  # fmt: skip
 
@@ -391,6 +632,8 @@ def test_exceptions_come_back_by_type_and_message_if_the_type_is_known() -> None
     serializer = JsonSerializer()
     again = serializer.deserialize(serializer.serialize(ValueError("bad")))
     assert (type(again), str(again)) == (ValueError, "bad")
+    again = serializer.deserialize(serializer.serialize(KeyError("a", 1)))
+    assert again.args == ("a", 1)
     odd = UnicodeDecodeError("utf-8", b"x", 0, 1, "odd")  # takes more than a message
     again = serializer.deserialize(serializer.serialize(odd))
     assert isinstance(again, UnreconstructedException)
@@ -415,6 +658,81 @@ def test_hostile_and_unknown_types_are_refused(name: str, kind: str) -> None:
         ):
             serializer.deserialize(text)
     assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("value", ["_member_map_", "mro", "__class__", "name", "BLUE"])
+def test_of_an_enumeration_only_members_are_given(value: str) -> None:
+    name = f"{Colour.__module__}.Colour"
+    text = json.dumps({"__anabranch__": "enum", "t": name, "v": value})
+    with pytest.raises(ContextSerdeError, match="damaged"):
+        JsonSerializer().deserialize(text)
+
+
+def test_a_module_that_is_loaded_at_its_first_use_is_not_loaded(tmp_path: Path) -> None:
+    program = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("lazy", sys.argv[1])
+spec.loader = importlib.util.LazyLoader(spec.loader)
+module = sys.modules["lazy"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from anabranch.workflow import ContextSerdeError, JsonSerializer
+try:
+    JsonSerializer().deserialize('{"__anabranch__": "model", "t": "lazy.X", "v": {}}')
+except ContextSerdeError:
+    print("refused")
+"""
+    (tmp_path / "lazy.py").write_text("print('imported')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "lazy.py")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "refused\n", done.stderr
+
+
+def test_what_could_not_be_found_again_is_refused_when_it_is_written() -> None:
+    class Local(BaseModel):
+        pass
+
+    with pytest.raises(
+        ContextSerdeError, match=r"Local cannot be written.*top of a module"
+    ):
+        JsonSerializer().serialize(Local())
+    assert JsonSerializer(allowed_types=[Local]).serialize(Local())
+    deep: list[Any] = []
+    for _ in range(3000):
+        deep = [deep]
+    with pytest.raises(ContextSerdeError):
+        JsonSerializer().serialize(deep)
+
+
+def test_classes_that_events_declare_may_be_local() -> None:
+    class Inner(BaseModel):
+        n: int
+
+    class Outer(Event):
+        inner: list[Inner | None]
+
+    class Flow(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> Outer:
+            return Outer(inner=[Inner(n=3)])
+
+        @step
+        async def end(self, ev: Outer) -> StopEvent:
+            await asyncio.sleep(1)
+            assert ev.inner[0] is not None
+            return StopEvent(result=ev.inner[0].n)
+
+    async def main() -> Any:
+        flow = Flow()
+        handler = flow.run()
+        await asyncio.sleep(0.5)
+        written = json.loads(json.dumps(handler.ctx.to_dict()))
+        await handler.cancel_run()
+        return await flow.run(ctx=Context.from_dict(flow, written))
+
+    assert run_virtual(main()) == 3
 
 
 def test_with_a_list_of_types_no_other_is_accepted() -> None:
@@ -473,6 +791,10 @@ def test_rubbish_is_refused_with_a_sentence(text: str) -> None:
         (lambda d: {}, "damaged"),
         (json.dumps, "not from a str"),
         (lambda d: {**d, "machine": {}}, "does not hold a run that can be read"),
+        (lambda d: {**d, "start": "rubbish"}, "'rubbish' is no event"),
+        (lambda d: {**d, "store": "rubbish"}, "no model"),
+        (lambda d: {k: v for k, v in d.items() if k != "store"}, "damaged"),
+        (lambda d: {**d, "machine": {**d["machine"], "now": "x"}}, "'now' cannot be"),
     ],
 )  # fmt: skip
 def test_a_context_that_cannot_be_read_says_why(change: Any, said: str) -> None:

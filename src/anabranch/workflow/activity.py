@@ -10,7 +10,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from anabranch.errors import JobCancelled
+from anabranch.errors import JobCancelled, WorkflowRuntimeError
 from anabranch.jobs.notes import note
 from anabranch.workflow.calls import Call
 from anabranch.workflow.events import Event
@@ -37,6 +37,7 @@ class Activity:
 
     Attributes:
         interrupted: Whether it is being ended because it is out of time.
+        is_over: Whether it has ended.
         nested: Runs that it has begun.
     """
 
@@ -48,6 +49,7 @@ class Activity:
         "call",
         "execution",
         "interrupted",
+        "is_over",
         "nested",
         "run",
         "task",
@@ -59,6 +61,7 @@ class Activity:
         self.call = call
         self.began_at = 0.0
         self.interrupted = False
+        self.is_over = False
         self.nested: tuple[Run, ...] = ()
         self.task: asyncio.Task[None] | None = None
         self._context: Context[Any] | None = None
@@ -83,6 +86,7 @@ class Activity:
 
     def release(self) -> None:
         """Let go of what leads back here, so that nothing is left to the collector."""
+        self.is_over = True
         self.task = None
         self._context = None
         waits, self._waits = self._waits, None
@@ -91,11 +95,12 @@ class Activity:
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """Have the run told of a body that ends without saying what became of it."""
-        self.task = task
-        task.add_done_callback(self._vanished)
+        if not self.is_over:  # it is where tasks are started eagerly
+            self.task = task
+            task.add_done_callback(self._vanished)
 
     def _vanished(self, task: asyncio.Task[None]) -> None:
-        if self.task is None:  # as it should be
+        if self.is_over:  # as it should be
             return
         # It was cancelled before its first step, or something failed behind the step.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -121,6 +126,8 @@ class Activity:
             else:
                 value = await self._call_with_resources()
             events, fans_out = call.outputs(value)
+            for event in events:
+                self._check_taken(event)
         except asyncio.CancelledError as cancelled:
             error = self._after_cancellation(cancelled)
         except Exception as raised:
@@ -162,16 +169,26 @@ class Activity:
             work: Callable[[], Any] = partial(_call_plainly, call.function, arguments)
             return await run.loop.run_in_executor(_pool(), copy_context().run, work)
 
+    def _check_taken(self, event: Event) -> None:
+        kind = type(event)
+        if not self.call.declares(kind) and not self.run.machine.takes(event):
+            raise WorkflowRuntimeError(
+                f"step {self.call.name!r} returned a {kind.__name__}, which its annotation "
+                "does not name and nobody takes: add it to the return annotation, and a "
+                "step that takes it"
+            )
+
     def _after_cancellation(self, cancelled: asyncio.CancelledError) -> Exception:
         """What a cancellation means: a failure of the step, or the end of the run."""
-        assert self.task is not None
+        task = asyncio.current_task()
+        assert task is not None
         name = self.call.name
         if self.interrupted and self.run.outcome is None:
             limit = self.run.machine.plan.steps[name].timeout
             error: Exception = TimeoutError(
                 f"step {name!r} took longer than {limit:g} s: give its @step more time"
             )
-        elif self.run.outcome is not None or self.task.cancelling():
+        elif self.run.outcome is not None or task.cancelling():
             ended = asyncio.CancelledError("the run ended")
             self._remember(self.execution.attempt, [], self.run.now(), ended)
             self.run.leave(self)
@@ -306,7 +323,7 @@ class Activity:
     async def _withdraw(self, key: str) -> None:
         """The body no longer waits: it goes on when it has a worker again."""
         run = self.run
-        if run.outcome is not None or self.interrupted or self.task is None:
+        if run.outcome is not None or self.interrupted or self.is_over:
             return
         again = self._future(key)
         run.tell(Fired(run.now(), ("wait", self.execution.id, key)))

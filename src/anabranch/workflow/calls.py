@@ -59,6 +59,12 @@ class Call:
             arguments.update(self.services)
         return arguments
 
+    def declares(self, kind: type[Event]) -> bool:
+        """Whether the step says that it may return such an event."""
+        if kind in self.returns or kind in self.fans_out:
+            return True
+        return issubclass(kind, (*self.returns, *self.fans_out))
+
     def outputs(self, value: Any) -> tuple[list[Event], bool]:
         """The events that a step returned, and whether as a list.
 

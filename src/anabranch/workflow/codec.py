@@ -27,6 +27,7 @@ from anabranch.workflow.facts import (
     Waited,
     Written,
 )
+from anabranch.workflow.integrity import check
 from anabranch.workflow.plan import Plan
 from anabranch.workflow.state import (
     Execution,
@@ -118,10 +119,18 @@ class Codec:
             ContextSerdeError: The data is damaged, or is of a workflow with other steps.
         """
         try:
-            return self._read(data, plan)
+            state = self._read(data, plan)
+            check(state, plan)
+            return state
         except ContextSerdeError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ContextSerdeError(
                 f"a payload does not hold a run that can be read: {error!r}"
             ) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakSet
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,7 +21,7 @@ from anabranch.workflow.calls import Call, call_of, check_services
 from anabranch.workflow.checks import CHECKS, faults
 from anabranch.workflow.codec import Codec
 from anabranch.workflow.compiling import compile_plan
-from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer
+from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer, reachable
 from anabranch.workflow.context.state_store import DictState
 from anabranch.workflow.decorators import StepConfig
 from anabranch.workflow.events import Event, StartEvent
@@ -38,6 +42,7 @@ from anabranch.workflow.stores.protocol import Store
 from anabranch.workflow.stream import MOST_KEPT
 
 DEFAULT_TIMEOUT_S: Final = 45.0
+LOOK_EVERY_S: Final = 1.0
 # Where a workflow object keeps its engine: a name that no program has taken.
 ATTRIBUTE: Final = "_anabranch_engine"
 
@@ -68,7 +73,7 @@ class Compiled:
         self.configs = configs
         self.plan = compile_plan(name, configs)
         self.state_type = _state_type(configs)
-        self.data_types = (*self.plan.events(), self.state_type)
+        self.data_types = reachable((*self.plan.events(), self.state_type))
         self._owner = owner
         self._calls: dict[str, Call] | None = None
 
@@ -105,15 +110,28 @@ class Engine:
         self.owner = owner
         self.configs = configs
         self.settings = settings
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
         self._compiled: Compiled | None = None
         self._checked: Compiled | None = None
         self._active: set[Run] = set()
         self._waiting: deque[Run] = deque()
+        self._looking = WeakSet[asyncio.AbstractEventLoop]()
+        self._turns = threading.Lock()  # loops in several threads may share a workflow
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        # A copy of the workflow has runs of its own.
+        return self.owner, self.configs, self.settings
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.owner, self.configs, self.settings = state
+        self._begin_empty()
 
     @property
     def name(self) -> str:
         """The workflow's."""
-        kind = type(self.owner)
+        kind: type[Any] = type(self.owner)
         return self.settings.name or f"{kind.__module__}.{kind.__qualname__}"
 
     def _compile(self) -> Compiled:
@@ -242,12 +260,16 @@ class Engine:
         parent = enclosing()
         run = Run(self, state, start=start, timeout=self._time(parent), parent=parent)
         most = self.settings.most_runs
-        if most is not None and len(self._active) >= most:
-            self._forget_lost()
-        if most is not None and len(self._active) >= most:
-            self._waiting.append(run)
-        else:
-            self._active.add(run)
+        with self._turns:
+            if most is not None and len(self._active) >= most:
+                self._forget_lost()
+            waits = most is not None and len(self._active) >= most
+            if waits:
+                self._waiting.append(run)
+                self._look_later(run.loop)
+            else:
+                self._active.add(run)
+        if not waits:
             self._begin(run)
         return run
 
@@ -269,15 +291,37 @@ class Engine:
 
     def ended(self, run: Run) -> None:
         """A run is over: another one may have its place."""
-        self._active.discard(run)
-        if not self._waiting:
-            return
-        if run in self._waiting:
-            self._waiting.remove(run)
-        elif len(self._active) < (self.settings.most_runs or 0):
+        with self._turns:
+            self._active.discard(run)
+            if not self._waiting:
+                return
+            if run in self._waiting:
+                self._waiting.remove(run)
+                return
+            self._fill()
+
+    def _fill(self) -> None:
+        """Let runs that wait begin, as many as there are places for."""
+        self._forget_lost()
+        while self._waiting and len(self._active) < (self.settings.most_runs or 0):
             next_run = self._waiting.popleft()
-            self._active.add(next_run)
-            next_run.loop.call_soon_threadsafe(self._begin, next_run)
+            # Its loop may be closed at any moment, by another thread.
+            with suppress(RuntimeError):
+                next_run.loop.call_soon_threadsafe(self._begin, next_run)
+                self._active.add(next_run)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See now and then whether a place was lost with its loop, which tells nobody."""
+        if loop not in self._looking:
+            self._looking.add(loop)
+            loop.call_later(LOOK_EVERY_S, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._turns:
+            self._looking.discard(loop)
+            self._fill()
+            if any(run.loop is loop for run in self._waiting):
+                self._look_later(loop)
 
     def _time(self, parent: Activity | None) -> float | None:
         """How long a run may take: inside another, by default, as long as that one."""

@@ -130,6 +130,12 @@ class Machine:
             case Cancelled():
                 self._end(Outcome("cancelled", WorkflowCancelledEvent()))
 
+    def break_off(self) -> list[Command]:
+        """End the run because of something outside it, whatever its state."""
+        self._out = []
+        self._end(Outcome("cancelled", WorkflowCancelledEvent()))
+        return self._out
+
     def takes(self, event: Event) -> bool:
         """Whether anybody is there for an event."""
         route = self.plan.route(type(event))
@@ -158,18 +164,22 @@ class Machine:
         if state.deadline is not None:
             state.deadline += fact.away_s
             out.append(SetTimer(RUN_TIMER, state.deadline))
+        for lane in state.lanes.values():
+            lane.running = 0
         for execution in state.executions.values():
-            step = self.plan.steps[execution.step]
-            match execution.status:
-                case "running":
-                    self._again(step, execution)
-                case "backoff":
-                    assert execution.due_at is not None
-                    out.append(SetTimer(("retry", execution.id), execution.due_at))
-                case "waiting" if execution.answers:
-                    out.append(Wake(execution, next(iter(execution.answers))))
-                case _:
-                    pass
+            if execution.sent:
+                execution.unmatched = execution.sent.copy()
+            if execution.status == "backoff":
+                assert execution.due_at is not None
+                out.append(SetTimer(("retry", execution.id), execution.due_at))
+            elif execution.status == "running":
+                self._let_go_on(execution, "")
+            elif execution.status == "waiting" and execution.answers:
+                # It had gone on behind an earlier wait, perhaps beside this one.
+                state.active += 1
+                self._let_go_on(execution, next(iter(execution.answers)))
+        for step in self.plan.steps.values():
+            self._next(step)
         for waits in state.waits.values():
             for wait in waits.values():
                 if wait.deadline is not None:
@@ -557,8 +567,9 @@ class Machine:
     def _answer(
         self, event: Event, bases: tuple[type, ...], target: str | None
     ) -> set[str]:
-        """Give an event to all who wait for it; their steps."""
+        """Give an event to all who wait for it, to each once; their steps."""
         woken: set[str] = set()
+        given: set[int] = set()
         for base in bases:
             waits = self.state.waits.get(base)
             if not waits:
@@ -566,12 +577,14 @@ class Machine:
             for wait in list(waits.values()):
                 execution = self.state.executions[wait.execution]
                 if (
-                    (base is not bases[0] and not wait.subclasses)
+                    wait.execution in given
+                    or (base is not bases[0] and not wait.subclasses)
                     or (target is not None and execution.step != target)
                     or not _fits(event, wait.requirements)
                 ):
                     continue
                 woken.add(execution.step)
+                given.add(wait.execution)
                 self._settle(wait, event)
         return woken
 
@@ -598,10 +611,15 @@ class Machine:
         if lane.running < step.num_workers:
             self._go_on(step, lane, execution, wait.key)
         else:
-            execution.status = "woken"
-            if lane.woken is None:
-                lane.woken = deque()
-            lane.woken.append((execution.id, wait.key))
+            self._let_go_on(execution, wait.key)
+
+    def _let_go_on(self, execution: Execution, key: str) -> None:
+        """Have an execution that has begun wait for a worker."""
+        lane = self.state.lanes[execution.step]
+        execution.status = "woken"
+        if lane.woken is None:
+            lane.woken = deque()
+        lane.woken.append((execution.id, key))
 
     def _go_on(self, step: StepPlan, lane: Lane, execution: Execution, key: str) -> None:
         lane.running += 1

@@ -170,7 +170,7 @@ class Run:
         self._later: list[Command] | None = None
         self._passed: list[Event] | None = None
         self._lifetime: Lifetime | None = None
-        self._early: list[Fact] | None = None
+        self._early: list[Sent] | None = None
         self._waiters: list[asyncio.Future[None]] | None = None
         self._failure: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -224,7 +224,11 @@ class Run:
 
     def tell(self, fact: Fact) -> None:
         """Tell the machine what happened, and do what it asks for."""
-        commands = self.machine.apply(fact)
+        try:
+            commands = self.machine.apply(fact)
+        except Exception as error:  # a state that was tampered with: nothing may hang on it
+            self.break_off(error)
+            return
         if self.recorder is not None:
             self.recorder.record(fact, commands)
         elif commands:
@@ -245,6 +249,11 @@ class Run:
             for child in self.children:
                 child.send(event, step, None)
         self.tell(fact)
+
+    @property
+    def early(self) -> list[tuple[Event, str | None]]:
+        """What was sent before the run has begun."""
+        return [(fact.event, fact.step) for fact in self._early or ()]
 
     def write(self, event: Event) -> None:
         """Write an event to the stream, from any thread."""
@@ -393,7 +402,7 @@ class Run:
         self.recorder = None
         outcome = self.state.outcome
         if outcome is None:
-            self.perform(self.machine.apply(Cancelled(self.now())))
+            self.perform(self.machine.break_off())
         else:
             self.perform([Publish(outcome.event), Ended(outcome)])
 

@@ -108,6 +108,11 @@ class Workflow(IsWorkflow):
         setattr(self, ATTRIBUTE, Engine(self, self._anabranch_steps, settings))
         self._anabranch_runtime = runtime
         name = type(self).__name__
+        if "run" in self._anabranch_steps():
+            raise WorkflowValidationError(
+                f"workflow {name} has a step named 'run', which is what begins a run: give "
+                "the step another name"
+            )
         start_of(self._anabranch_steps(), name)
         stops_of(self._anabranch_steps(), name)
 

@@ -8,6 +8,8 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
+from pydantic import BaseModel
+
 from anabranch.errors import (
     ContextSerdeError,
     ContextStateError,
@@ -16,7 +18,7 @@ from anabranch.errors import (
     WorkflowStepDoesNotExistError,
 )
 from anabranch.workflow.activity import CURRENT, Activity
-from anabranch.workflow.codec import VERSION, up_to_date
+from anabranch.workflow.codec import VERSION, Codec, up_to_date
 from anabranch.workflow.context.serializers import BaseSerializer
 from anabranch.workflow.context.state_store import InMemoryStateStore, ModelT, StateStore
 from anabranch.workflow.engine import Engine, engine_of
@@ -51,6 +53,7 @@ class Context(IsContext, Generic[ModelT]):
 
     __slots__ = (
         "_activity",
+        "_early",
         "_engine",
         "_kept",
         "_run",
@@ -70,6 +73,7 @@ class Context(IsContext, Generic[ModelT]):
         self._activity: Activity | None = None
         self._serializer = serializer
         self._start: Event | None = None
+        self._early: list[tuple[Event, str | None]] | None = None
         self._store: StateStore[Any] | None = None
         # What is carried from run to run, or is to go on; none before it is asked for.
         self._kept: RunState | None = None
@@ -84,7 +88,7 @@ class Context(IsContext, Generic[ModelT]):
         context._run = run = activity.run
         context._engine = run.engine
         context._serializer = None
-        context._start = None
+        context._start = context._early = None
         return context
 
     @staticmethod
@@ -307,26 +311,42 @@ class Context(IsContext, Generic[ModelT]):
             ContextSerdeError: Something in an event or the state cannot be written.
         """
         run = self._run
+        if run is None:
+            return self._written(serializer, include_state=include_state)
+        # On the run's own thread, whatever thread this is: nothing changes meanwhile.
+        return run.on_loop(lambda: self._written(serializer, include_state=include_state))
+
+    def _written(
+        self, serializer: BaseSerializer | None, *, include_state: bool
+    ) -> dict[str, Any]:
+        run = self._run
         state = (self._kept or RunState("")) if run is None else run.state
         codec = self._engine.codec_of(serializer or self._serializer)
         if run is not None and not run.done:
             state = dataclasses.replace(state, now=run.now())
-        start = self._start
+        start, early = self._start, self._early or []
         if run is not None and not run.begun:
-            start = run.start
+            start, early = run.start, run.early
         shared = state.store
         if run is None and self._store is not None:
             shared = self._store.whole()
         if not include_state:
             shared = None
-        return {
-            "version": VERSION,
-            "workflow": self._engine.plan.workflow,
-            "machine": codec.write(state),
-            "store": None if shared is None else codec.to_plain(shared),
-            "start": None if start is None else codec.to_plain(start),
-            "is_running": self.is_running,
-        }
+        try:
+            return {
+                "version": VERSION,
+                "workflow": self._engine.plan.workflow,
+                "machine": codec.write(state),
+                "store": None if shared is None else codec.to_plain(shared),
+                "start": None if start is None else codec.to_plain(start),
+                "early": [[codec.to_plain(event), step] for event, step in early],
+                "is_running": start is not None or _goes_on(state),
+            }
+        except RecursionError as error:
+            raise ContextSerdeError(
+                "an event or the state is nested too deeply to be written, or in a circle: "
+                "keep plain data in them"
+            ) from error
 
     @classmethod
     def from_dict(
@@ -352,11 +372,30 @@ class Context(IsContext, Generic[ModelT]):
             )
         current = up_to_date(data)
         codec = self._engine.codec_of(self._serializer)
+        try:
+            return self._taken(current, codec)
+        except ContextSerdeError:
+            raise
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise ContextSerdeError(f"a payload is damaged: {error!r}") from error
+
+    def _taken(self, current: Mapping[str, Any], codec: Codec) -> RunState:
         state = codec.read(current["machine"], self._engine.plan)
         if current["store"] is not None:
             state.store = codec.from_plain(current["store"])
+            if not isinstance(state.store, BaseModel):
+                raise ContextSerdeError("a payload's state is damaged: it is no model")
         if current["start"] is not None:
-            self._start = codec.from_plain(current["start"])
+            self._start = _as_event(codec.from_plain(current["start"]))
+        self._early = [
+            (_as_event(codec.from_plain(plain)), step) for plain, step in current["early"]
+        ]
         return state
 
     # ---------------------------------------------------------------- for a run
@@ -397,7 +436,16 @@ class Context(IsContext, Generic[ModelT]):
     def bind(self, run: Run) -> None:
         """From now on this is the context of that run."""
         self._run = run
+        early, self._early = self._early, None
+        for event, step in early or ():
+            run.send(event, step, None)
         self._store = None
+
+
+def _as_event(value: object) -> Event:
+    if not isinstance(value, Event):
+        raise ContextSerdeError(f"a payload is damaged: {value!r} is no event")
+    return value
 
 
 def _goes_on(state: RunState) -> bool:

@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from pathlib import Path
-from typing import Any, Final, cast
+from types import ModuleType, NoneType
+from typing import Any, Final, cast, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, RootModel
@@ -41,6 +42,9 @@ __all__ = [
 KIND: Final = "__anabranch__"
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
+_PLAIN_NAMES: Final[Mapping[str, type[Any]]] = {
+    f"builtins.{kind.__name__}": kind for kind in (bool, int, float, str, bytes, list, dict)
+} | {"builtins.NoneType": NoneType}
 _ATOMS: Final[Mapping[type, Callable[[str], Any]]] = {
     datetime: datetime.fromisoformat,
     date: date.fromisoformat,
@@ -94,11 +98,13 @@ class JsonSerializer(BaseSerializer):
             else {name_of(kind): kind for kind in allowed_types}
         )
         self._known: dict[str, type[Any]] = {}
+        self._found: set[str] = set()
 
     def knowing(self, kinds: Iterable[type[Any]]) -> JsonSerializer:
         """The same, for payloads that may name these classes as well."""
         twin = type(self).__new__(type(self))
         vars(twin).update(vars(self))
+        twin._found = set()
         twin._known = self._known | {name_of(kind): kind for kind in kinds}
         return twin
 
@@ -108,7 +114,12 @@ class JsonSerializer(BaseSerializer):
         Raises:
             ContextSerdeError: It holds something that has no form in JSON.
         """
-        return json.dumps(self.to_plain(value), ensure_ascii=False)
+        try:
+            return json.dumps(self.to_plain(value), ensure_ascii=False)
+        except (RecursionError, ValueError) as error:
+            raise ContextSerdeError(
+                f"a value cannot be written as JSON: {error}"
+            ) from error
 
     def deserialize(self, value: str) -> Any:
         """The value.
@@ -147,10 +158,16 @@ class JsonSerializer(BaseSerializer):
     def _plain_object(self, value: Any) -> Any:
         kind = class_of(value)
         match value:
+            case Flag():  # a combination may have no name
+                return {KIND: "flag", "t": self._named(kind), "v": value.value}
             case Enum():
-                return {KIND: "enum", "t": name_of(kind), "v": value.name}
+                return {KIND: "enum", "t": self._named(kind), "v": value.name}
             case BaseModel():
-                return {KIND: "model", "t": name_of(kind)} | self._plain_model(value)
+                return {
+                    KIND: "model",
+                    **self._plain_class(kind),
+                    **self._plain_model(value),
+                }
             case bytes() | bytearray() if kind in (bytes, bytearray):
                 return {KIND: kind.__name__, "v": base64.b64encode(value).decode()}
             case tuple() | set() | frozenset() if kind.__name__ in _COLLECTIONS:
@@ -166,16 +183,48 @@ class JsonSerializer(BaseSerializer):
             case UnreconstructedException(original_type=str(name)):
                 return {KIND: "error", "t": name, "v": str(value)}
             case BaseException():
-                return {KIND: "error", "t": name_of(kind), "v": str(value)}
+                return {KIND: "error", "t": name_of(kind), **_plain_error(value)}
             case type() if issubclass(value, BaseModel):
-                return {KIND: "class", "t": name_of(value)}
+                return {KIND: "class", **self._plain_class(value)}
             case _ if is_dataclass(value):
                 held = {
                     f.name: self.to_plain(getattr(value, f.name)) for f in fields(value)
                 }
-                return {KIND: "dataclass", "t": name_of(kind), "v": held}
+                return {KIND: "dataclass", "t": self._named(kind), "v": held}
             case _:
                 return self.other_to_plain(value)
+
+    def _plain_class(self, kind: type[BaseModel]) -> dict[str, Any]:
+        generic = kind.__pydantic_generic_metadata__
+        origin, args = generic["origin"], generic["args"]
+        if origin is None:
+            return {"t": self._named(kind)}
+        names = [name_of(arg) if isinstance(arg, type) else "" for arg in args]
+        if not all(name in _PLAIN_NAMES or self._is_found(name) for name in names):
+            raise ContextSerdeError(
+                f"a {name_of(kind)} cannot be written: give it a name of its own, with "
+                f"`class Name({kind.__name__})`"
+            )
+        return {"t": self._named(origin), "g": names}
+
+    def _named(self, kind: type[Any]) -> str:
+        """The name of a class, which must be found by it again."""
+        name = name_of(kind)
+        if not self._is_found(name):
+            raise ContextSerdeError(
+                f"a {name} cannot be written, since it could not be found again by this "
+                "name: define the class at the top of a module, or let an event of the "
+                "workflow declare it"
+            )
+        return name
+
+    def _is_found(self, name: str) -> bool:
+        if name not in self._found:
+            known = self._known.get(name) or (self._allowed or {}).get(name)
+            if known is None and _loaded(name) is None:
+                return False
+            self._found.add(name)
+        return True
 
     def _plain_model(self, model: BaseModel) -> dict[str, Any]:
         shown = {**vars(model), **(model.__pydantic_extra__ or {})}
@@ -230,18 +279,20 @@ class JsonSerializer(BaseSerializer):
             return made([self.from_plain(item) for item in value])
         match kind:
             case "model":
-                return self._read_model(self.resolve(held["t"], BaseModel), held)
+                return self._read_model(self._class_of(held), held)
             case "dict":
                 pairs: list[Any] = value
                 return {self.from_plain(key): self.from_plain(v) for key, v in pairs}
             case "enum":
-                return getattr(self.resolve(held["t"], Enum), value)
+                return self.resolve(held["t"], Enum).__members__[value]
+            case "flag":
+                return self.resolve(held["t"], Flag)(value)
             case "dataclass":
                 return self._read_dataclass(self.resolve(held["t"]), value)
             case "class":
-                return self.resolve(held["t"], BaseModel)
+                return self._class_of(held)
             case "error":
-                return self._read_error(held["t"], value)
+                return self._read_error(held)
             case _:
                 return self.other_from_plain(kind, value)
 
@@ -257,6 +308,14 @@ class JsonSerializer(BaseSerializer):
             "newer version, or by something else"
         )
 
+    def _class_of(self, held: dict[str, Any]) -> type[Any]:
+        kind: Any = self.resolve(held["t"], BaseModel)
+        if "g" not in held:
+            return cast("type[Any]", kind)
+        names: list[str] = held["g"]
+        args = [_PLAIN_NAMES.get(name) or self.resolve(name) for name in names]
+        return cast("type[Any]", kind[tuple(args)])
+
     def _read_model(self, kind: type[Any], held: dict[str, Any]) -> Any:
         values = {name: self.from_plain(v) for name, v in held["v"].items()}
         private = {name: self.from_plain(v) for name, v in held.get("p", {}).items()}
@@ -264,11 +323,8 @@ class JsonSerializer(BaseSerializer):
         if issubclass(kind, RootModel):
             model = cast("Any", kind).model_validate(values["root"])
         else:
-            for name, field in kind.model_fields.items():
-                alias = field.validation_alias or field.alias
-                if isinstance(alias, str) and name in values:
-                    values[alias] = values.pop(name)
-            model = kind.model_validate(values)
+            model = kind.model_validate(values, by_alias=False, by_name=True)
+            _undo_changes(model, values)
         for name, value in private.items():
             if name not in kind.__private_attributes__:
                 raise ContextSerdeError(
@@ -280,19 +336,19 @@ class JsonSerializer(BaseSerializer):
     def _read_dataclass(self, kind: type[Any], held: dict[str, Any]) -> Any:
         if not is_dataclass(kind):
             raise _refused(name_of(kind))
-        values = {name: self.from_plain(v) for name, v in held.items()}
-        made = {f.name for f in fields(kind) if f.init}
-        value = kind(**{name: v for name, v in values.items() if name in made})
+        # As it was, without its __init__, which may need what is not kept.
+        value = object.__new__(kind)
         for f in fields(kind):
-            if not f.init and f.name in values:
-                object.__setattr__(value, f.name, values[f.name])
+            object.__setattr__(value, f.name, self.from_plain(held[f.name]))
         return value
 
-    def _read_error(self, name: str, message: str) -> BaseException:
+    def _read_error(self, held: dict[str, Any]) -> BaseException:
+        name, message = held["t"], str(held["v"])
         try:
-            return cast("BaseException", self.resolve(name, Exception)(message))
+            error = self.resolve(name, Exception)(*held.get("a", [message]))
         except Exception:
             return UnreconstructedException(message, original_type=name)
+        return cast("BaseException", error)
 
     def resolve(self, name: str, base: type[Any] | None = None) -> type[Any]:
         """The class of this name, if a payload may name it.
@@ -365,6 +421,46 @@ class _Unpickler(pickle.Unpickler):
         return found
 
 
+def reachable(kinds: Iterable[type[Any]]) -> tuple[type[Any], ...]:
+    """These classes, and those for data that their fields are annotated with, all down."""
+    found: dict[type[Any], None] = {}
+    left: list[Any] = list(kinds)
+    while left:
+        annotation = left.pop()
+        left += get_args(annotation)
+        if not isinstance(annotation, type):
+            continue
+        kind: type[Any] = annotation
+        if kind in found:
+            continue
+        if issubclass(kind, BaseModel):
+            left += [field.annotation for field in kind.model_fields.values()]
+        elif is_dataclass(kind):
+            left += [f.type for f in fields(kind)]
+        elif not issubclass(kind, Enum):
+            continue
+        found[kind] = None
+    return tuple(found)
+
+
+def _undo_changes(model: BaseModel, values: Mapping[str, Any]) -> None:
+    """Take what was written, also where a validator changes what it is given."""
+    held: dict[str, Any] = vars(model)
+    for name in held.keys() & values.keys():
+        if type(held[name]) is type(values[name]):
+            held[name] = values[name]
+
+
+def _plain_error(error: BaseException) -> dict[str, Any]:
+    try:
+        message = str(error)
+    except Exception:
+        message = f"{type(error).__name__}, which cannot be printed"
+    if error.args and all(type(arg) in _PLAIN for arg in error.args):
+        return {"v": message, "a": list(error.args)}
+    return {"v": message}
+
+
 def _serializes_itself(model: BaseModel) -> bool:
     decorators = type(model).__pydantic_decorators__
     return bool(decorators.field_serializers or decorators.model_serializers)
@@ -384,7 +480,13 @@ def _loaded(name: str) -> type[Any] | None:
         path.insert(0, part)
     found: Any = sys.modules.get(module)
     for part in path:
-        held: dict[str, Any] = getattr(found, "__dict__", {})
+        # Not by attribute: a module that is to be loaded at its first use would load.
+        if isinstance(found, ModuleType):
+            held: Mapping[str, Any] = object.__getattribute__(found, "__dict__")
+        elif isinstance(found, type):
+            held = type.__getattribute__(found, "__dict__")
+        else:
+            return None
         found = held.get(part)
     if not isinstance(found, type):
         return None
