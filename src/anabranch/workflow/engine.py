@@ -21,6 +21,7 @@ from anabranch.workflow.calls import Call, call_of, check_services
 from anabranch.workflow.checks import CHECKS, faults
 from anabranch.workflow.codec import Codec
 from anabranch.workflow.compiling import compile_plan
+from anabranch.workflow.context.paths import class_of
 from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer, reachable
 from anabranch.workflow.context.state_store import DictState
 from anabranch.workflow.decorators import StepConfig
@@ -131,7 +132,7 @@ class Engine:
     @property
     def name(self) -> str:
         """The workflow's."""
-        kind: type[Any] = type(self.owner)
+        kind = class_of(self.owner)
         return self.settings.name or f"{kind.__module__}.{kind.__qualname__}"
 
     def _compile(self) -> Compiled:
