@@ -243,4 +243,6 @@ class History:
             # The process is gone; another one takes the run up.
             self.bodies.clear()
             self.timers.clear()
-            self.tell(Resumed(0, float(draw(50))))
+            away_s = float(draw(50))
+            self.now += away_s
+            self.tell(Resumed(0, away_s))

@@ -28,6 +28,11 @@ def check(state: RunState, plan: Plan) -> None:
     for name in ("began_at", "deadline", "timeout"):
         _need(_is_time(getattr(state, name), optional=True), name)
     _need(state.began_at is not None or not state.executions, "began_at")
+    if state.began_at is not None:
+        _need(state.began_at <= state.now, "now")
+        _need((state.deadline is None) is (state.timeout is None), "deadline")
+        most_s = (state.deadline or 0.0) - state.now - (state.timeout or 0.0)
+        _need(state.deadline is None or most_s < 1e-3, "deadline")  # but for rounding
     numbers = {*state.executions, *state.scopes}
     _need(all(type(number) is int and number > 0 for number in numbers), "numbers")
     _need(not state.executions.keys() & state.scopes.keys(), "numbers")
