@@ -6,7 +6,7 @@ import random
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anabranch.errors import ContextSerdeError
@@ -228,6 +228,7 @@ def test_any_prefix_of_a_history_replays_to_the_same_state(
     assert replayed(made.facts[:end]) == made.written[end - 1]
 
 
+@example(history(116136, 16), 1.0)  # a buffer with kinds of which it holds no event
 @given(HISTORIES, PLACES)
 def test_a_snapshot_and_the_facts_behind_it_give_the_same_state(
     made: History, place: float

@@ -102,8 +102,13 @@ class Codec:
                 for wait in waits.values()
             ],
             "buffers": [
-                [step, buffer, self.to_plain([list(events) for events in kinds.values()])]
+                [
+                    step,
+                    buffer,
+                    self.to_plain([list(held) for held in kinds.values() if held]),
+                ]
                 for (step, buffer), kinds in state.buffers.items()
+                if any(kinds.values())
             ],
             "joins": [
                 [step, scope, self.to_plain([list(slot) for slot in slots])]
