@@ -10,7 +10,9 @@
     ├── CircuitOpen       a circuit breaker lets nothing through
     ├── RunTimeout        a whole run took too long (also a TimeoutError)
     ├── JournalError      a journal cannot be read or written
+    │   ├── RunNotFound   there is no run of this name (also a LookupError)
     │   └── JournalConflict  somebody else has appended to it meanwhile
+    │       └── Fenced    somebody else has taken the run over
     ├── LoopError         something is used on an event loop where it cannot work
     ├── SourceError       one source cannot be read: the others go on
     ├── ModelError        an embedding model's files are missing or not the expected ones
@@ -24,7 +26,8 @@
     ├── WorkflowTimeoutError   a run took too long (also a TimeoutError)
     ├── WorkflowRuntimeError   a run was used, or a step behaved, as it cannot be meant
     │   ├── WorkflowStepDoesNotExistError  no step has this name
-    │   └── StreamOverrun      a reader fell behind what a stream keeps
+    │   ├── StreamOverrun      a reader fell behind what a stream keeps
+    │   └── VersionMismatch    a run cannot go on with the code as it is now
     ├── WorkflowCancelledByUser  a run was cancelled
     ├── WorkflowDone           something was asked of a run that has ended
     ├── ServiceNotFoundError   no service has this name
@@ -48,12 +51,14 @@ __all__ = [
     "ContextSerdeError",
     "ContextStateError",
     "ExecutorClosed",
+    "Fenced",
     "JobCancelled",
     "JournalConflict",
     "JournalError",
     "LoopError",
     "ModelError",
     "RetrievalError",
+    "RunNotFound",
     "RunTimeout",
     "ServiceNotFoundError",
     "SourceError",
@@ -62,6 +67,7 @@ __all__ = [
     "StoreMismatch",
     "StreamOverrun",
     "UsageError",
+    "VersionMismatch",
     "WorkerLost",
     "WorkflowCancelledByUser",
     "WorkflowConfigurationError",
@@ -134,6 +140,22 @@ class JournalConflict(JournalError):
 
     Attributes:
         run_id: Whose journal.
+    """
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class Fenced(JournalConflict):
+    """Somebody else has opened a run since: what drives it here must stop."""
+
+
+class RunNotFound(JournalError, LookupError):
+    """A store has no run of this name.
+
+    Attributes:
+        run_id: The name.
     """
 
     def __init__(self, message: str, *, run_id: str) -> None:
@@ -230,6 +252,18 @@ class StreamOverrun(WorkflowRuntimeError):
     def __init__(self, message: str, *, missed: int) -> None:
         super().__init__(message)
         self.missed = missed
+
+
+class VersionMismatch(WorkflowRuntimeError):
+    """A run was begun by other code, and cannot go on with the present one.
+
+    Attributes:
+        run_id: Which run.
+    """
+
+    def __init__(self, message: str, *, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class WorkflowCancelledByUser(AnabranchError):

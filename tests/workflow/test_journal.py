@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anabranch.errors import JournalConflict, JournalError, WorkflowCancelledByUser
-from anabranch.testing import Crash, StoreContract, crash_at, run_virtual
+from anabranch.testing import Crash, crash_at, run_virtual
 from anabranch.workflow import (
     Context,
     Event,
@@ -22,11 +22,7 @@ from anabranch.workflow import (
     step,
 )
 from anabranch.workflow.retry_policy import retry_policy, wait_fixed
-
-
-class TestMemoryStore(StoreContract):
-    async def make(self) -> Store:
-        return MemoryStore()
+from anabranch.workflow.stores import Commit
 
 
 class Job(Event):
@@ -81,45 +77,45 @@ async def drive(store: Store, run_id: str = "r") -> Any:
 EXPECTED = [0, 1, 2, 30]
 
 
-def set_append(store: MemoryStore, append: Any) -> None:
-    vars(store)["append"] = append
+def set_commit(store: MemoryStore, commit: Any) -> None:
+    vars(store)["commit"] = commit
 
 
-def appends() -> int:
+def commits() -> int:
     """How many writes an undisturbed run makes."""
     count = 0
 
     class Counting(MemoryStore):
-        async def append(self, *args: Any, **kwargs: Any) -> int:
+        async def commit(self, run_id: str, commit: Commit) -> None:
             nonlocal count
             count += 1
-            return await super().append(*args, **kwargs)
+            await super().commit(run_id, commit)
 
     assert run_virtual(drive(Counting())) == EXPECTED
     return count
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(appends()))
+@pytest.mark.parametrize("number", range(commits()))
 def test_a_crash_at_any_write_changes_nothing_but_time(number: int, done: bool) -> None:
     store = MemoryStore()
-    append = store.append
-    set_append(store, crash_at(append, number, done=done))
+    commit = store.commit
+    set_commit(store, crash_at(commit, number, done=done))
     try:
         assert run_virtual(drive(store)) == EXPECTED
     except Crash:
         pass
-    set_append(store, append)
+    set_commit(store, commit)
     assert run_virtual(drive(store)) == EXPECTED
 
 
 def test_many_crashes_in_a_row_lose_nothing() -> None:
     store = MemoryStore()
-    append = store.append
+    commit = store.commit
     crashes = 0
     while True:
         # A little later each time, so that something happens in each life.
-        set_append(store, crash_at(append, crashes // 2, done=crashes % 2 == 1))
+        set_commit(store, crash_at(commit, crashes // 2, done=crashes % 2 == 1))
         try:
             assert run_virtual(drive(store)) == EXPECTED
         except Crash:
@@ -191,10 +187,10 @@ def test_of_two_drivers_of_one_run_the_first_is_told_to_stop() -> None:
 
 def test_a_write_that_fails_ends_the_run_with_a_sentence() -> None:
     class Full(MemoryStore):
-        async def append(self, *args: Any, **kwargs: Any) -> int:
-            if kwargs["position"] > 2:
+        async def commit(self, run_id: str, commit: Commit) -> None:
+            if commit.position > 2:
                 raise OSError("no space left on device")
-            return await super().append(*args, **kwargs)
+            await super().commit(run_id, commit)
 
     store = Full()
     with pytest.raises(JournalError, match=r"cannot be written down \(no space left"):
@@ -231,11 +227,11 @@ def test_a_long_journal_is_cut_to_a_snapshot_and_a_tail() -> None:
         store = MemoryStore()
         flow = Long(timeout=None, durable=store)
         assert await flow.run(run_id="r") == 1
-        opened = await store.open("r")
-        assert opened.position > 6000
+        opened = await store.open("r", owner="test", lease=1)
+        assert opened.info.position > 6000
         assert opened.snapshot is not None
         assert len(opened.facts) < 300
-        assert json.loads(opened.snapshot)["version"] == 1
+        assert json.loads(opened.snapshot.state)["version"] == 1
         assert await flow.run(run_id="r") == 1
 
     run_virtual(main())

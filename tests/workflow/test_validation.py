@@ -324,7 +324,7 @@ class TestSignatures:
             ({"timeout": "1"}, "timeout must be a number"),
             ({"num_concurrent_runs": 0}, "num_concurrent_runs must be an integer"),
             ({"skip_graph_checks": {"x"}}, "there is no graph check x"),
-            ({"durable": 3}, "durable must be a store"),
+            ({"durable": 3}, "path of an SQLite file.*not at 3"),
         ]
         for options, said in of_workflows:
             with pytest.raises(WorkflowValidationError, match=said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 from anabranch.errors import JobCancelled, WorkflowRuntimeError
 from anabranch.jobs.notes import note
 from anabranch.workflow.calls import Call
+from anabranch.workflow.draft import Draft
 from anabranch.workflow.events import Event
-from anabranch.workflow.facts import Collected, Failed, Fired, Returned, Waited
+from anabranch.workflow.facts import (
+    Collected,
+    Fact,
+    Failed,
+    Fired,
+    Remembered,
+    Returned,
+    Waited,
+)
 from anabranch.workflow.labels import StepLabel, traced
 from anabranch.workflow.resource import Lifetime
 from anabranch.workflow.state import Execution
@@ -36,6 +46,7 @@ class Activity:
     """One body.
 
     Attributes:
+        draft: What it has done and is not recorded; ``None`` where nothing is.
         interrupted: Whether it is being ended because it is out of time.
         is_over: Whether it has ended.
         nested: Runs that it has begun.
@@ -47,6 +58,7 @@ class Activity:
         "_waits",
         "began_at",
         "call",
+        "draft",
         "execution",
         "interrupted",
         "is_over",
@@ -59,6 +71,7 @@ class Activity:
         self.run = run
         self.execution = execution
         self.call = call
+        self.draft = None if run.recorder is None else Draft(self)
         self.began_at = 0.0
         self.interrupted = False
         self.is_over = False
@@ -88,6 +101,8 @@ class Activity:
         """Let go of what leads back here, so that nothing is left to the collector."""
         self.is_over = True
         self.task = None
+        if self.draft is not None:
+            self.draft.drop()
         self._context = None
         waits, self._waits = self._waits, None
         for _, future in waits or ():
@@ -136,6 +151,7 @@ class Activity:
             run.leave(self)
             run.break_off(raised)
             raise
+        draft = [] if self.draft is None or error is not None else self.draft.take()
         run.leave(self)
         now = run.now()
         self._remember(attempt, events, now, error)
@@ -144,7 +160,7 @@ class Activity:
             return
         if run.observer is not None:
             run.observer.finished(self.label, None)
-        run.tell(Returned(now, execution.id, attempt, events, fans_out))
+        run.tell(*draft, Returned(now, execution.id, attempt, events, fans_out))
 
     def _arguments(self) -> dict[str, Any]:
         call = self.call
@@ -277,10 +293,10 @@ class Activity:
             TimeoutError: It did not come in time.
         """
         run, execution = self.run, self.execution
-        key = self._nth(name)
+        key = self.nth(name)
         if execution.answers is None or key not in execution.answers:
             future = self._future(key)
-            run.tell(
+            self._record(
                 Waited(run.now(), execution.id, key, kind, requirements, timeout, asks)
             )
             try:
@@ -299,6 +315,27 @@ class Activity:
             )
         return event
 
+    async def once(self, key: str, fn: Callable[[], Any]) -> Any:
+        """What ``fn`` gave the first time that this execution asked for it."""
+        run, execution = self.run, self.execution
+        # A wait may have any name, so a key has a form that none has.
+        key = f"once {key}"
+        if key not in (execution.memos or {}):
+            value = fn()
+            if inspect.isawaitable(value):
+                value = await value
+            future: asyncio.Future[None] = run.loop.create_future()
+            self._waits = [*(self._waits or ()), (key, future)]
+            self._record(Remembered(run.now(), execution.id, key, value))
+            await future
+        assert execution.memos is not None
+        return execution.memos[key]
+
+    def _record(self, fact: Fact) -> None:
+        """Tell the run, together with what the body has done up to now."""
+        draft = [] if self.draft is None else self.draft.take()
+        self.run.tell(*draft, fact)
+
     def wake(self, key: str) -> None:
         """Let the body go on behind a wait."""
         for wait in self._waits or ():
@@ -308,7 +345,7 @@ class Activity:
                     wait[1].set_result(None)
                 return
 
-    def _nth(self, name: str) -> str:
+    def nth(self, name: str) -> str:
         """A key for the next use of a name, the same whenever the body is begun anew."""
         self._names = self._names or []
         self._names.append(name)

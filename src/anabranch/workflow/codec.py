@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from anabranch.errors import ContextSerdeError
 from anabranch.workflow.context.serializers import KIND, BaseSerializer, JsonSerializer
 from anabranch.workflow.facts import (
+    Adopted,
     Began,
     Cancelled,
     Collected,
@@ -21,7 +22,10 @@ from anabranch.workflow.facts import (
     Fact,
     Failed,
     Fired,
+    Received,
+    Remembered,
     Resumed,
+    Retried,
     Returned,
     Sent,
     Waited,
@@ -46,8 +50,8 @@ MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 _FACTS: Final[Mapping[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
-        Began, Resumed, Returned, Failed, Sent, Written, Collected, Waited, Edited, Fired,
-        Cancelled,
+        Began, Resumed, Adopted, Retried, Returned, Failed, Sent, Received, Written,
+        Remembered, Collected, Waited, Edited, Fired, Cancelled,
     )
 }  # fmt: skip
 
@@ -114,6 +118,7 @@ class Codec:
                 [step, scope, self.to_plain([list(slot) for slot in slots])]
                 for (step, scope), slots in state.joins.items()
             ],
+            "mail": self.to_plain(state.mail),
             "outcome": None if state.outcome is None else self._record(state.outcome),
         }
 
@@ -178,8 +183,10 @@ class Codec:
             )
             lane = Lane(running, deque(queue), deque((n, key) for n, key in woken))
             state.lanes[name] = lane
-        state.active = sum(e.status != "waiting" for e in state.executions.values())
+        if data["outcome"] is None:
+            state.active = sum(e.status != "waiting" for e in state.executions.values())
         state.idle = state.active == 0
+        state.mail = self.from_plain(data["mail"])
         if data["outcome"] is not None:
             state.outcome = self._load(Outcome, data["outcome"])
         return state

@@ -27,8 +27,8 @@ from anabranch.workflow.context.state_store import DictState
 from anabranch.workflow.decorators import StepConfig
 from anabranch.workflow.events import Event, StartEvent
 from anabranch.workflow.marks import IsWorkflow
+from anabranch.workflow.opening import begin_or_take_up
 from anabranch.workflow.plan import Plan
-from anabranch.workflow.recorder import take_up
 from anabranch.workflow.resource import (
     Lifetime,
     Need,
@@ -41,6 +41,7 @@ from anabranch.workflow.service import ServiceManager
 from anabranch.workflow.state import RunState
 from anabranch.workflow.stores.protocol import Store
 from anabranch.workflow.stream import MOST_KEPT
+from anabranch.workflow.versions import Shape, Versions, shape_of
 
 DEFAULT_TIMEOUT_S: Final = 45.0
 LOOK_EVERY_S: Final = 1.0
@@ -61,6 +62,7 @@ class Settings:
     skipped: frozenset[str] = frozenset()
     serializer: BaseSerializer | None = None
     store: Store | None = None
+    versions: Versions = field(default_factory=Versions)
     observer: Observers | None = None
     stream_buffer: int = MOST_KEPT
     resources: ResourceManager = field(default_factory=ResourceManager)
@@ -77,6 +79,7 @@ class Compiled:
         self.data_types = reachable((*self.plan.events(), self.state_type))
         self._owner = owner
         self._calls: dict[str, Call] | None = None
+        self.shape: Shape | None = None
 
     def calls(self, services: ServiceManager) -> dict[str, Call]:
         """How each step is called."""
@@ -163,6 +166,14 @@ class Engine:
         if isinstance(chosen, JsonSerializer):
             chosen = chosen.knowing(self._compile().data_types)
         return Codec(chosen)
+
+    @property
+    def shape(self) -> Shape:
+        """The workflow as it is, for runs that outlive it."""
+        compiled = self._compile()
+        if compiled.shape is None:
+            compiled.shape = shape_of(compiled.plan, self.settings.versions, self.codec)
+        return compiled.shape
 
     def new_state(self) -> BaseModel:
         """A state for a new run.
@@ -274,6 +285,12 @@ class Engine:
             self._begin(run)
         return run
 
+    def stored(self, run_id: str) -> Run:
+        """A run that is in a store and is to be taken up."""
+        state = RunState(run_id)
+        timeout = self.settings.timeout
+        return Run(self, state, start=None, timeout=timeout, parent=None)
+
     def _forget_lost(self) -> None:
         """Runs whose loop was closed under them have no place any more."""
         self._active = {run for run in self._active if not run.loop.is_closed()}
@@ -287,7 +304,7 @@ class Engine:
             run.loop.call_soon(run.begin, context=run.variables)
         else:
             run.opening = run.loop.create_task(
-                take_up(run, store, self.codec), context=run.variables
+                begin_or_take_up(run, store), context=run.variables
             )
 
     def ended(self, run: Run) -> None:

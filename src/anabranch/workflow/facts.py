@@ -28,10 +28,29 @@ class Began:
 
 @dataclass(slots=True)
 class Resumed:
-    """Somebody took the run up where it was left, ``away_s`` after its last fact."""
+    """Somebody took the run up where it was left, ``away_s`` after its last fact.
+
+    Meanwhile waits and pauses before retries went on, or ``stood_still`` as the run did.
+    """
 
     at: float
     away_s: float
+    stood_still: bool = True
+
+
+@dataclass(slots=True)
+class Adopted:
+    """From here on the workflow has another plan: the run goes on from this snapshot."""
+
+    at: float
+    snapshot: Any
+
+
+@dataclass(slots=True)
+class Retried:
+    """The run had ended without a result, and is to go on where it was."""
+
+    at: float
 
 
 @dataclass(slots=True)
@@ -67,11 +86,31 @@ class Sent:
 
 
 @dataclass(slots=True)
-class Written:
-    """An event was written to the stream."""
+class Received:
+    """An event came from outside; if nobody takes it, it is kept for who asks later."""
 
     at: float
     event: Event
+    step: str | None
+
+
+@dataclass(slots=True)
+class Remembered:
+    """An execution has a value that it need not find out again."""
+
+    at: float
+    execution: int
+    key: str
+    value: Any
+
+
+@dataclass(slots=True)
+class Written:
+    """An event was written to the stream, by an execution or from outside."""
+
+    at: float
+    event: Event
+    by: int | None = None
 
 
 @dataclass(slots=True)
@@ -100,11 +139,16 @@ class Waited:
 
 @dataclass(slots=True)
 class Edited:
-    """The shared state was changed: ``path`` is now ``value``, or all of it if empty."""
+    """The shared state was changed: ``path`` is now ``value``, or all of it if empty.
+
+    An execution names its change, so that another attempt does not make it again.
+    """
 
     at: float
     path: str
     value: Any
+    by: int | None = None
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -125,10 +169,14 @@ class Cancelled:
 Fact: TypeAlias = (
     Began
     | Resumed
+    | Adopted
+    | Retried
     | Returned
     | Failed
     | Sent
+    | Received
     | Written
+    | Remembered
     | Collected
     | Waited
     | Edited

@@ -28,9 +28,9 @@ class WorkflowHandler:
     The result is what the :class:`~anabranch.workflow.StopEvent` carries, or the event
     itself if it is of a subclass. A step's error comes as the same object.
 
-    As with a task, who awaits it and is cancelled cancels it, and a failure that nobody
-    looks at is logged. When it is over, nothing of it goes on: its steps have ended, its
-    resources are closed.
+    As with a task, who awaits it and is cancelled cancels it; a run that is kept in a store
+    is only let go, and can be taken up again. A failure that nobody looks at is logged.
+    When it is over, nothing of it goes on: its steps have ended, its resources are closed.
 
     Attributes:
         run_id: The run's name.
@@ -67,8 +67,11 @@ class WorkflowHandler:
         try:
             await run.settled()
         except asyncio.CancelledError:
-            run.cancel()
-            await run.settled()
+            if run.engine.settings.store is None:
+                run.cancel()
+                await run.settled()
+            else:
+                await run.let_go()
             raise
         if (error := run.error()) is not None:
             raise error

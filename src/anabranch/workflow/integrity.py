@@ -58,6 +58,7 @@ def check(state: RunState, plan: Plan) -> None:
         _need(step is not None and step.trigger == "join", "joins")
         _need(len(slots) == len(step.accepts if step else ()), "joins")
         _need(all(map(_are_events, slots)) and _is_scope(held_in, state), "joins")
+    _need(state.mail is None or _are_sent(state.mail), "mail")
     if state.outcome is not None:
         _need(state.outcome.end in get_args(End), "outcome")
         _need(_is(StopEvent, state.outcome.event), "outcome")
@@ -87,6 +88,8 @@ def _check_execution(execution: Execution, step: StepPlan, state: RunState) -> N
         _need(sent is None or _are_sent(sent), "executions")
     _need(all(map(_are_events, _values(e.taken))), "executions")
     _need(e.given is None or type(e.given) is set, "executions")
+    _need(e.made is None or type(e.made) is set, "executions")
+    _need(e.memos is None or type(e.memos) is dict, "executions")
     answers = _values(e.answers)
     _need(all(answer is None or isinstance(answer, Event) for answer in answers), "answers")
     _need(e.status != "waiting" or e.pending > 0, "waits")

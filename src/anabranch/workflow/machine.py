@@ -13,7 +13,8 @@ What holds after every fact:
 * an execution ends once: returned, given up to a handler, or gone with the run;
 * a scope ends when all in it has, and each of its collecting steps was called once;
 * an event that was sent is taken by a step, or by who waits for it, or told as unhandled;
-* when the run has ended, no fact changes anything.
+* when the run has ended, no fact changes anything; but one that ended without a result
+  keeps what was under way, and :class:`~anabranch.workflow.facts.Retried` lets it go on.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ from anabranch.workflow.facts import (
     Idle,
     Interrupt,
     Publish,
+    Received,
+    Remembered,
     Resumed,
+    Retried,
     Returned,
     Sent,
     SetTimer,
@@ -61,6 +65,7 @@ from anabranch.workflow.facts import (
 from anabranch.workflow.plan import Plan, StepPlan
 from anabranch.workflow.state import (
     NO_RECOVERIES,
+    STREAM,
     Execution,
     Lane,
     Outcome,
@@ -94,7 +99,7 @@ class Machine:
         state = self.state
         out: list[Command] = []
         self._out = out
-        if state.outcome is not None:
+        if state.outcome is not None and not isinstance(fact, Retried):
             return out
         state.now = max(state.now, fact.at)
         self._rule(fact)
@@ -120,15 +125,28 @@ class Machine:
             case Fired():
                 self._fired(fact)
             case Edited():
-                self.state.store = edited(self.state.store, fact.path, fact.value)
+                self._edited(fact)
             case Written():
-                self._out.append(Publish(fact.event))
+                self._written(fact)
+            case Received():
+                self._received(fact)
+            case Remembered():
+                self._remembered(fact)
+            case _:
+                self._rule_of_run(fact)
+
+    def _rule_of_run(self, fact: Fact) -> None:
+        match fact:
             case Began():
                 self._began(fact)
+            case Retried():
+                self._retried()
             case Resumed():
                 self._resumed(fact)
             case Cancelled():
                 self._end(Outcome("cancelled", WorkflowCancelledEvent()))
+            case _:  # Adopted: who reads a journal changes plans
+                pass
 
     def break_off(self) -> list[Command]:
         """End the run because of something outside it, whatever its state."""
@@ -183,14 +201,28 @@ class Machine:
         for waits in state.waits.values():
             for wait in waits.values():
                 if wait.deadline is not None:
-                    wait.deadline += fact.away_s
+                    wait.deadline += fact.away_s if fact.stood_still else 0.0
                     out.append(SetTimer(("wait", wait.execution, wait.key), wait.deadline))
+
+    def _retried(self) -> None:
+        """Go on as if the run had not ended; who takes it up begins what was under way."""
+        state = self.state
+        if state.outcome is None or state.outcome.end == "completed":
+            return
+        state.outcome = None
+        state.active = sum(e.status != "waiting" for e in state.executions.values())
+        if state.timeout is not None:
+            state.deadline = state.now + state.timeout
 
     def _end(self, outcome: Outcome) -> None:
         state = self.state
         state.outcome = outcome
+        state.active = 0
         self._out.append(Publish(outcome.event))
         self._out.append(Ended(outcome))
+        if outcome.end != "completed":
+            return
+        state.mail = None
         for held in (
             state.executions,
             state.scopes,
@@ -200,7 +232,6 @@ class Machine:
         ):
             held.clear()
         state.lanes = {name: Lane() for name in state.lanes}
-        state.active = 0
 
     # --------------------------------------------------------- executions begin
 
@@ -364,6 +395,7 @@ class Machine:
                 attempts=execution.attempt,
                 elapsed_seconds=elapsed_s,
             )
+            self._keep(execution)
             self._end(Outcome("failed", event, error))
             return
         failed = StepFailedEvent(
@@ -379,16 +411,32 @@ class Machine:
         if execution.scope:
             self._close(execution.scope)
 
+    def _keep(self, execution: Execution) -> None:
+        """Have an execution that was given up ready to be tried, should the run go on."""
+        execution.status = "queued"
+        self.state.executions[execution.id] = execution
+        lane = self.state.lanes[execution.step]
+        if lane.queue is None:
+            lane.queue = deque()
+        lane.queue.appendleft(execution.id)
+
     # ------------------------------------------------------------ events travel
 
-    def _emit(self, event: Event, by: Execution | None, target: str | None = None) -> None:
-        """Bring an event to everybody it is for."""
+    def _emit(
+        self,
+        event: Event,
+        by: Execution | None,
+        target: str | None = None,
+        *,
+        is_kept: bool = False,
+    ) -> bool:
+        """Bring an event to everybody it is for; whether there was anybody."""
         if self.state.outcome is not None:
-            return
+            return True
         route = self.plan.route(type(event))
         if route.ends:
             self._end(Outcome("completed", cast("StopEvent", event)))
-            return
+            return True
         if route.asks:
             self._out.append(Publish(event))
         # A step that was waiting for the event is not called with it as well.
@@ -407,23 +455,38 @@ class Machine:
             elif not self._gather(step, event, scope):
                 continue
             taken = True
-        if not taken and not route.asks and self.watched:
+        if not taken and not route.asks and not is_kept and self.watched:
             self._out.append(Unhandled(event, target, self.state.active == 0))
+        return taken or route.asks
 
     def _sent(self, fact: Sent) -> None:
         by = None if fact.by is None else self.state.executions.get(fact.by)
+        if by is None or _is_new(by, fact.event, fact.step):
+            self._emit(fact.event, by, fact.step)
+
+    def _written(self, fact: Written) -> None:
+        by = None if fact.by is None else self.state.executions.get(fact.by)
+        if by is None or _is_new(by, fact.event, STREAM):
+            self._out.append(Publish(fact.event))
+
+    def _received(self, fact: Received) -> None:
+        if not self._emit(fact.event, None, fact.step, is_kept=True):
+            state = self.state
+            state.mail = [*(state.mail or ()), (fact.event, fact.step)]
+
+    def _edited(self, fact: Edited) -> None:
+        state = self.state
+        by = None if fact.by is None else state.executions.get(fact.by)
         if by is not None:
-            # An attempt that repeats an earlier one sends what is there already.
-            sending = (fact.event, fact.step)
-            if by.unmatched:
-                for index, earlier in enumerate(by.unmatched):
-                    if _is_same(earlier, sending):
-                        del by.unmatched[index]
-                        return
-            if by.sent is None:
-                by.sent = []
-            by.sent.append(sending)
-        self._emit(fact.event, by, fact.step)
+            by.made = {*(by.made or ()), fact.name}
+        state.store = edited(state.store, fact.path, fact.value)
+
+    def _remembered(self, fact: Remembered) -> None:
+        execution = self.state.executions.get(fact.execution)
+        if execution is None:
+            return
+        execution.memos = {fact.key: fact.value, **(execution.memos or {})}
+        self._out.append(Wake(execution, fact.key))
 
     def _join(
         self,
@@ -553,6 +616,25 @@ class Machine:
         if deadline is not None:
             self._out.append(SetTimer(("wait", execution.id, fact.key), deadline))
         self._pause(execution)
+        if state.mail:
+            self._look_in_mail(waits[key], step)
+
+    def _look_in_mail(self, wait: Wait, step: StepPlan) -> None:
+        """Give a wait what has come before it, the oldest first."""
+        state = self.state
+        for index, (event, target) in enumerate(state.mail or ()):
+            if (
+                (
+                    type(event) is wait.kind
+                    or (step.subclasses and isinstance(event, wait.kind))
+                )
+                and target in (None, step.name)
+                and _fits(event, wait.requirements)
+            ):
+                assert state.mail is not None
+                state.mail = [*state.mail[:index], *state.mail[index + 1 :]] or None
+                self._settle(wait, event)
+                return
 
     def _pause(self, execution: Execution) -> None:
         if execution.status == "running":
@@ -682,6 +764,20 @@ def _fits(event: Event, requirements: Mapping[str, Any]) -> bool:
         )
     except Exception:  # what cannot be compared does not fit
         return False
+
+
+def _is_new(by: Execution, event: Event, target: str | None) -> bool:
+    """Note what an execution sends; false if an earlier attempt has sent the same."""
+    sending = (event, target)
+    for index, earlier in enumerate(by.unmatched or ()):
+        if _is_same(earlier, sending):
+            assert by.unmatched is not None
+            del by.unmatched[index]
+            return False
+    if by.sent is None:
+        by.sent = []
+    by.sent.append(sending)
+    return True
 
 
 def _is_same(one: tuple[Event, str | None], other: tuple[Event, str | None]) -> bool:

@@ -1,77 +1,85 @@
 """A run with a journal: writing what happens, and taking up what was written.
 
-A write that fails ends the run with its error: nothing goes on that is not written down.
+What is told together is written together, in one transaction with what it publishes and how
+the run then stands. A write that fails ends the run with its error: nothing goes on that is
+not written down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from anabranch.errors import JournalError
-from anabranch.workflow.codec import VERSION, Codec, up_to_date
-from anabranch.workflow.facts import Command, Ended, Fact, Publish
-from anabranch.workflow.machine import Machine
-from anabranch.workflow.plan import Plan
-from anabranch.workflow.state import RunState
-from anabranch.workflow.stores.protocol import Opened, Store
+from anabranch.errors import AnabranchError, JournalError, UsageError
+from anabranch.workflow import standing
+from anabranch.workflow.codec import Codec
+from anabranch.workflow.events import Event
+from anabranch.workflow.facts import Cancelled, Command, Edited, Fact, Publish, Received
+from anabranch.workflow.history import Keeping, written_entry, written_state
+from anabranch.workflow.stores.protocol import Commit, Message, Opened, Store
+from anabranch.workflow.versions import Shape
 
 if TYPE_CHECKING:
     from anabranch.workflow.run import Run
 
-# A snapshot costs as much as the state is large, so it is taken after as many facts as pay
-# for it, and at least so many.
-SNAPSHOT_EVERY: Final = 256
+logger = logging.getLogger("anabranch.workflow")
 
 
 class Recorder:
     """The one writer of a run's journal."""
 
-    def __init__(self, run: Run, store: Store, codec: Codec, opened: Opened) -> None:
+    def __init__(
+        self, run: Run, store: Store, codec: Codec, opened: Opened, shape: Shape
+    ) -> None:
         self._run = run
         self._store = store
         self._codec = codec
-        self._epoch = opened.epoch
-        self._position = opened.position
-        self._since = len(opened.facts)
-        self._pending: list[tuple[bytes, list[Command]]] = []
+        self._shape = shape
+        self._position = opened.info.position
+        self._keeping = Keeping()
+        self._keeping.add(opened.facts)
+        if opened.snapshot is not None:
+            self._keeping.last = len(opened.snapshot.state)
+            self._keeping.anchors = (opened.snapshot.position,)
+        self._facts: list[bytes] = []
+        self._commands: list[Command] = []
+        self._taken: list[int] = []
+        self._known: set[int] = set()
         self._writing: asyncio.Task[None] | None = None
+        self.epoch = opened.info.epoch
 
-    def record(self, fact: Fact, commands: list[Command]) -> None:
-        """Write a fact down, then do what it led to."""
-        try:
-            written = json.dumps(self._codec.write_fact(fact)).encode()
-        except Exception as error:
-            self._fail(error)
-            return
-        self._pending.append((written, commands))
+    # ------------------------------------------------------------------- writing
+
+    def record(self, facts: Sequence[Fact]) -> None:
+        """Apply facts and write them down, then do what they led to."""
+        run, codec = self._run, self._codec
+        machine = run.machine
+        written: list[bytes] = []
+        commands: list[Command] = []
+        for fact in facts:
+            try:
+                written.append(written_entry(codec, fact, machine.state))
+            except Exception as error:
+                self._fail(error)
+                return
+            commands += machine.apply(fact)
+            run.edits += isinstance(fact, Edited)
+        self._facts += written
+        self._commands += commands
         if self._writing is None:
-            run = self._run
             self._writing = run.loop.create_task(self._write(), name="journal")
 
     async def _write(self) -> None:
         run = self._run
         try:
-            while self._pending:
-                batch, self._pending = self._pending, []
-                self._position = await self._store.append(
-                    run.id,
-                    epoch=self._epoch,
-                    position=self._position,
-                    facts=[fact for fact, _ in batch],
-                )
-                self._since += len(batch)
-                for _, commands in batch:
+            while self._facts:
+                commands, self._commands = self._commands, []
+                await self._store.commit(run.id, self._commit(commands))
+                if run.recorder is self:
                     run.perform(commands)
-                if self._is_due():
-                    await self._store.snapshot(
-                        run.id,
-                        epoch=self._epoch,
-                        position=self._position,
-                        state=written_state(self._codec, run.state),
-                    )
-                    self._since = 0
         except Exception as error:
             self._fail(error)
         except BaseException as error:
@@ -80,17 +88,42 @@ class Recorder:
                 raise
         finally:
             self._writing = None
+            run.look()
 
-    def _is_due(self) -> bool:
-        # Facts that are not written yet have changed the state already.
-        state = self._run.state
-        size = len(state.executions) + len(state.scopes)
-        return not self._pending and self._since >= max(SNAPSHOT_EVERY, size)
+    def _commit(self, commands: list[Command]) -> Commit:
+        """All that is to be written now."""
+        state, codec, keeping = self._run.state, self._codec, self._keeping
+        facts, self._facts = self._facts, []
+        taken, self._taken = self._taken, []
+        position = self._position
+        self._position += len(facts)
+        keeping.add(facts)
+        snapshot = None
+        keep_from = 0
+        if keeping.is_due():
+            snapshot = json.dumps(written_state(codec, state, self._shape)).encode()
+            keep_from = keeping.keep_from(self._position, snapshot)
+        published = [c.event for c in commands if isinstance(c, Publish)]
+        outcome = state.outcome
+        return Commit(
+            epoch=self.epoch,
+            position=position,
+            facts=facts,
+            published=[written_event(codec, event) for event in published],
+            taken=taken,
+            status=standing.status(state),
+            due_at=standing.due_at(state),
+            note=standing.note(state),
+            result=None if outcome is None else written_event(codec, outcome.event),
+            snapshot=snapshot,
+            keep_from=keep_from,
+        )
 
     def _fail(self, error: Exception) -> None:
         run = self._run
         run.recorder = None
-        self._pending.clear()
+        self._facts.clear()
+        self._commands.clear()
         if not isinstance(error, JournalError):
             failure = JournalError(
                 f"what happened in run {run.id} cannot be written down ({error}): the run "
@@ -100,49 +133,93 @@ class Recorder:
             error = failure
         run.break_off(error)
 
+    # ------------------------------------------------------------------ messages
 
-def written_state(codec: Codec, state: RunState) -> bytes:
-    """A state as a snapshot."""
-    plain = {
-        "version": VERSION,
-        "machine": codec.write(state),
-        "store": codec.to_plain(state.store),
-    }
-    return json.dumps(plain).encode()
+    def receive(self, messages: Sequence[Message]) -> None:
+        """Tell the run what was sent to it, each message once."""
+        run = self._run
+        for message in messages:
+            if message.number in self._known or run.recorder is not self:
+                continue
+            self._known.add(message.number)
+            self._taken.append(message.number)
+            try:
+                fact = read_message(self._codec, message, run.now())
+            except AnabranchError:
+                logger.exception("what was sent to run %s is left out", run.id)
+                continue
+            self.record([fact])
+
+    # ---------------------------------------------------------------------- rest
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is still to be written."""
+        return self._writing is not None or bool(self._facts)
+
+    async def give_back(self) -> None:
+        """Finish what is being written, and leave the run to others."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+        await self.release()
+
+    async def release(self) -> bool:
+        """Leave the run to others; false if something was sent that it is to do first."""
+        run, store = self._run, self._store
+        due_at = standing.due_at(run.state)
+        if await store.release(run.id, epoch=self.epoch, due_at=due_at):
+            return True
+        self.receive(await store.messages(run.id))
+        return False
 
 
-def read_back(opened: Opened, codec: Codec, plan: Plan, run_id: str) -> RunState:
-    """The state of a run as its journal has it: the snapshot, and the facts behind it."""
-    if opened.snapshot is None:
-        state = RunState(run_id)
-    else:
-        data: dict[str, Any] = up_to_date(json.loads(opened.snapshot))
-        state = codec.read(data["machine"], plan)
-        state.store = codec.from_plain(data["store"])
-    machine = Machine(plan, state)
-    for fact in opened.facts:
-        machine.apply(codec.read_fact(json.loads(fact)))
-    return state
+def written_event(codec: Codec, event: Event) -> bytes:
+    """An event of a stream."""
+    return json.dumps(codec.to_plain(event)).encode()
 
 
-async def take_up(run: Run, store: Store, codec: Codec) -> None:
-    """Let a run begin, or go on where its journal ends; if it is over, give its result."""
+def read_event(codec: Codec, written: bytes) -> Event:
+    """An event of a stream, or the one that ended a run.
+
+    Raises:
+        JournalError: It is none.
+    """
+    event = codec.from_plain(json.loads(written))
+    if not isinstance(event, Event):
+        raise JournalError(f"a stream has {event!r} in it, which is no event")
+    return event
+
+
+CANCEL = b"cancel"
+"""The message that cancels a run."""
+
+
+def written_message(codec: Codec, event: Event, step: str | None) -> bytes:
+    """An event that is sent to a run.
+
+    Raises:
+        UsageError: It is no event.
+    """
+    given: Any = event
+    if not isinstance(given, Event):
+        raise UsageError(f"only events can be sent to a run, not {event!r}")
+    return json.dumps({"event": codec.to_plain(event), "step": step}).encode()
+
+
+def read_message(codec: Codec, message: Message, now: float) -> Fact:
+    """What a message makes happen.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    if message.body == CANCEL:
+        return Cancelled(now)
     try:
-        await store.create(run.id)
-        opened = await store.open(run.id)
-        plan = run.machine.plan
-        state = read_back(opened, codec, plan, run.id)
-        if state.store is None:
-            state.store = run.state.store
-    except Exception as error:
-        run.break_off(error)
-        return
-    run.machine = Machine(plan, state)
-    if state.outcome is not None:
-        run.begun = True
-        run.perform([Publish(state.outcome.event), Ended(state.outcome)])
-        return
-    run.recorder = Recorder(run, store, codec, opened)
-    if state.began_at is not None:
-        run.start = None
-    run.begin()
+        plain = json.loads(message.body)
+        event = codec.from_plain(plain["event"])
+        step = plain["step"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise JournalError(
+            f"message {message.message_id!r} cannot be read: {error!r}"
+        ) from error
+    return Received(now, event, step)

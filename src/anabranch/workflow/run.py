@@ -10,7 +10,7 @@ belongs to the run itself.
 
 With a journal the facts are written first: the state changes at once, but commands wait
 until the facts behind them are stored. Facts that come while others are being written share
-the next write.
+the next write. Facts that are told together are written together.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anabranch.clock import stopwatch
-from anabranch.errors import WorkflowCancelledByUser, WorkflowDone, WorkflowTimeoutError
+from anabranch.errors import (
+    JournalError,
+    WorkflowCancelledByUser,
+    WorkflowDone,
+    WorkflowTimeoutError,
+)
 from anabranch.workflow.activity import CURRENT, Activity
 from anabranch.workflow.context.state_store import StateStore
 from anabranch.workflow.events import (
@@ -49,6 +56,7 @@ from anabranch.workflow.facts import (
     Idle,
     Interrupt,
     Publish,
+    Received,
     Resumed,
     Sent,
     SetTimer,
@@ -60,10 +68,13 @@ from anabranch.workflow.facts import (
 from anabranch.workflow.labels import RunLabel, Traced
 from anabranch.workflow.machine import Machine
 from anabranch.workflow.resource import Lifetime
+from anabranch.workflow.standing import rests
 from anabranch.workflow.state import Execution, Outcome, RunState, TimerKey
 from anabranch.workflow.stream import EventStream
 
 if TYPE_CHECKING:
+    from anabranch.workflow.desk import Desk
+    from anabranch.workflow.draft import Draft
     from anabranch.workflow.engine import Engine
     from anabranch.workflow.recorder import Recorder
 
@@ -94,12 +105,16 @@ class Run:
         children: Runs that its steps have begun, and that have not ended.
         trace: The last attempts.
         forgotten: How many there were before those.
+        edits: How often the shared state was changed.
+        desk: Who looks after it while it is driven from a store.
+        rested: Is set when it rests and everything is written; made by who wants to know.
     """
 
     # There may be thousands that wait, so nothing is made before it is used.
     __slots__ = (
         "_activities",
         "_calls",
+        "_cancels",
         "_closing",
         "_early",
         "_epoch",
@@ -113,11 +128,14 @@ class Run:
         "_thread",
         "_timeout",
         "_timers",
+        "_turn",
         "_waiters",
         "begun",
         "broken",
         "children",
+        "desk",
         "done",
+        "edits",
         "engine",
         "forgotten",
         "loop",
@@ -127,6 +145,7 @@ class Run:
         "outcome",
         "parent",
         "recorder",
+        "rested",
         "start",
         "stream",
         "trace",
@@ -159,6 +178,10 @@ class Run:
         self.trace: list[Traced] = []
         self.forgotten = 0
         self.children: tuple[Run, ...] = ()
+        self.edits = 0
+        self.desk: Desk | None = None
+        self.rested: asyncio.Event | None = None
+        self._cancels = False
         self._calls = engine.calls
         self._timeout = timeout
         self._stopwatch = stopwatch()
@@ -175,6 +198,7 @@ class Run:
         self._failure: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._store: StateStore[Any] | None = None
+        self._turn: asyncio.Lock | None = None
         if parent is not None:
             parent.run.children = (*parent.run.children, self)
             parent.nested = (*parent.nested, self)
@@ -213,25 +237,30 @@ class Run:
             self.observer.started(RunLabel(self.id, self.machine.plan.workflow))
         now = self.now()
         if self.start is None:
-            self.tell(Resumed(now, max(0.0, now - self.state.now)))
+            away_s = max(0.0, now - self.state.now)
+            # What is kept in a store has times that people rely on: "answer by Friday".
+            self.tell(Resumed(now, away_s, stood_still=self.recorder is None))
         else:
             # What is written down must be there; otherwise it is made when it is used.
             store = self.state.store if self.recorder is None else self.read()
             self.tell(Began(now, self.start, self._timeout, store))
         early, self._early = self._early, None
         for fact in early or ():
-            self.tell(fact)
+            self.send(fact.event, fact.step, None)
+        if self._cancels:
+            self.cancel()
 
-    def tell(self, fact: Fact) -> None:
+    def tell(self, *facts: Fact) -> None:
         """Tell the machine what happened, and do what it asks for."""
         try:
-            commands = self.machine.apply(fact)
+            if self.recorder is not None:
+                self.recorder.record(facts)
+                return
+            commands = [c for fact in facts for c in self.machine.apply(fact)]
         except Exception as error:  # a state that was tampered with: nothing may hang on it
             self.break_off(error)
             return
-        if self.recorder is not None:
-            self.recorder.record(fact, commands)
-        elif commands:
+        if commands:
             self.perform(commands)
 
     def send(self, event: Event, step: str | None, by: int | None) -> None:
@@ -248,23 +277,38 @@ class Run:
             # What nobody here waits for may be an answer for a workflow that a step runs.
             for child in self.children:
                 child.send(event, step, None)
-        self.tell(fact)
+        draft = None if by is None else self._draft(by)
+        if draft is not None:
+            draft.add(fact)
+        elif by is None and self.recorder is not None:
+            self.tell(Received(fact.at, event, step))
+        else:
+            self.tell(fact)
+
+    def _draft(self, execution: int) -> Draft | None:
+        activity = self._activities.get(execution)
+        return None if activity is None else activity.draft
 
     @property
     def early(self) -> list[tuple[Event, str | None]]:
         """What was sent before the run has begun."""
         return [(fact.event, fact.step) for fact in self._early or ()]
 
-    def write(self, event: Event) -> None:
+    def write(self, event: Event, by: int | None = None, *, recorded: bool = True) -> None:
         """Write an event to the stream, from any thread."""
         if threading.get_ident() != self._thread:
-            self._from_outside(self.write, event)
+            self._from_outside(partial(self.write, event, by, recorded=recorded))
         elif any(event is passed for passed in self._passed or ()):
             return  # a step passes on by hand what came through of itself
-        elif self.recorder is None:
+        elif self.recorder is None or not recorded:
             self._publish(event)
         else:
-            self.tell(Written(self.now(), event))
+            fact = Written(self.now(), event, by)
+            draft = None if by is None else self._draft(by)
+            if draft is None:
+                self.tell(fact)
+            else:
+                draft.add(fact)
 
     def watch(self) -> None:
         """Tell of internal events from now on, if anybody reads them."""
@@ -390,8 +434,28 @@ class Run:
         if threading.get_ident() != self._thread:
             self._from_outside(self.cancel)
             return
+        if self.opening is not None and not self.begun:
+            self._cancels = True  # which its store is to hear of
+            return
         self.begun = True
         self.tell(Cancelled(self.now()))
+
+    async def let_go(self) -> None:
+        """Drive a stored run no longer: it goes on when it is taken up again."""
+        recorder = self.recorder
+        if recorder is not None:
+            with suppress(JournalError):
+                await recorder.give_back()
+        self.break_off(asyncio.CancelledError(f"run {self.id} was let go"))
+        await self.settled()
+
+    def look(self) -> None:
+        """Everything was written: tell who waits for that whether the run rests."""
+        recorder, rested = self.recorder, self.rested
+        if recorder is None or rested is None or recorder.is_busy:
+            return
+        if rests(self.state):
+            rested.set()
 
     def break_off(self, error: BaseException) -> None:
         """End the run because of something that is no step's failure."""
@@ -464,6 +528,8 @@ class Run:
             # As asyncio does for a task: a failure that nobody ever looks at is logged.
             self._failure = self.loop.create_future()
             self._failure.set_exception(error)
+        if self.desk is not None:
+            self.desk.leave(self)
         if self.parent is not None:
             above = self.parent.run
             above.children = tuple(child for child in above.children if child is not self)
@@ -503,6 +569,13 @@ class Run:
     # ------------------------------------------------------------------- state
 
     @property
+    def turn(self) -> asyncio.Lock:
+        """Is held by the step whose changes of the state are not recorded yet."""
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        return self._turn
+
+    @property
     def store(self) -> StateStore[Any]:
         """The state that the steps share."""
         if self._store is None:
@@ -520,6 +593,7 @@ class Run:
         """Change the shared state."""
         self.read()
         self.tell(Edited(self.now(), path, value))
+        self.edits += 1
 
 
 def _as_event(command: Changed | Unhandled | Idle) -> Event:

@@ -25,6 +25,8 @@ Status: TypeAlias = Literal["queued", "running", "waiting", "woken", "backoff"]
 End: TypeAlias = Literal["completed", "failed", "cancelled", "timed out"]
 TimerKey: TypeAlias = tuple[Any, ...]
 
+# In the place of a step's name: what was sent there is for those who watch.
+STREAM: Final = ""
 NO_RECOVERIES: Final[Mapping[str, int]] = {}
 
 
@@ -44,13 +46,16 @@ class Execution:
         error: What the last attempt raised.
         failed_at: When.
         due_at: When the next attempt begins.
-        sent: What it has sent, with the step it was for. Another attempt sends it again.
+        sent: What it has sent, with the step it was for, or written to the :data:`STREAM`.
+            Another attempt sends it again.
         unmatched: What earlier attempts had sent, and this one has not yet.
         taken: What it has collected, by buffer; another attempt gets the same.
         given: The buffers that have its event.
         answers: The events it has waited for, by the key of the wait; ``None`` where it
             waited in vain.
         pending: How many it waits for.
+        memos: What it need not find out again, by key.
+        made: Its changes of the shared state, by name; another attempt does not make them.
     """
 
     id: int
@@ -71,6 +76,8 @@ class Execution:
     given: set[str] | None = None
     answers: dict[str, Event | None] | None = None
     pending: int = 0
+    memos: dict[str, Any] | None = None
+    made: set[str] | None = None
 
 
 @dataclass(slots=True)
@@ -162,6 +169,7 @@ class RunState:
         waits: By the event's type, then by execution and key.
         buffers: Of ``collect_events``: events by type, by step and buffer.
         joins: Events that wait for those of the other parameters, by step and scope.
+        mail: Events from outside that nobody has taken, with the step they are for.
         store: The state that the user's steps share.
         outcome: How the run ended; ``None`` before.
     """
@@ -187,4 +195,5 @@ class RunState:
     joins: dict[tuple[str, int], list[deque[Event]]] = field(
         default_factory=dict[tuple[str, int], list[deque[Event]]]
     )
+    mail: list[tuple[Event, str | None]] | None = None
     outcome: Outcome | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from anabranch.errors import LoopError, WorkflowValidationError
@@ -26,8 +27,10 @@ from anabranch.workflow.marks import IsWorkflow
 from anabranch.workflow.printer import Printer
 from anabranch.workflow.resource import ResourceManager
 from anabranch.workflow.service import ServiceManager
+from anabranch.workflow.stores.places import store_at
 from anabranch.workflow.stores.protocol import Store
 from anabranch.workflow.stream import MOST_KEPT
+from anabranch.workflow.versions import Migration, Versions
 
 __all__ = ["Workflow"]
 
@@ -54,7 +57,11 @@ class Workflow(IsWorkflow):
             "dead_end".
         serializer: How contexts are written down; JSON by default.
         service_manager: Keeps the workflows that steps ask for by name.
-        durable: Where runs keep their journals.
+        durable: Where runs are kept so that they outlive this process: the path of an
+            SQLite file, the URL of a PostgreSQL database, or a store.
+        version: What this code is called where runs outlive it. A run that was begun with
+            the same version goes on even if the graph has changed.
+        migrations: How runs of other versions go on with this one, by those versions.
         observer: Is told of runs and steps.
         stream_buffer: How many events the stream of a run keeps.
 
@@ -86,11 +93,13 @@ class Workflow(IsWorkflow):
         serializer: BaseSerializer | None = None,
         *,
         service_manager: ServiceManager | None = None,
-        durable: Store | None = None,
+        durable: str | PathLike[str] | Store | None = None,
+        version: str = "",
+        migrations: Mapping[str, Migration] | None = None,
         observer: Observer | None = None,
         stream_buffer: int = MOST_KEPT,
     ) -> None:
-        _check_options(timeout, num_concurrent_runs, skip_graph_checks, durable)
+        _check_options(timeout, num_concurrent_runs, skip_graph_checks)
         watchers = [o for o in (observer, Printer() if verbose else None) if o is not None]
         settings = Settings(
             timeout=timeout,
@@ -99,7 +108,8 @@ class Workflow(IsWorkflow):
             name=workflow_name,
             skipped=frozenset[str](skip_graph_checks or ()),
             serializer=serializer,
-            store=durable,
+            store=None if durable is None else store_at(durable),
+            versions=Versions(version, dict(migrations or {})),
             observer=Observers(*watchers) if watchers else None,
             stream_buffer=stream_buffer,
             resources=resource_manager or ResourceManager(),
@@ -249,9 +259,7 @@ def _below(kind: type[Workflow]) -> list[type[Workflow]]:
     return [below for child in kind.__subclasses__() for below in (child, *_below(child))]
 
 
-def _check_options(
-    timeout: Any, num_concurrent_runs: Any, skip_graph_checks: Any, durable: Any
-) -> None:
+def _check_options(timeout: Any, num_concurrent_runs: Any, skip_graph_checks: Any) -> None:
     if timeout is not None and (
         isinstance(timeout, bool)
         or not isinstance(timeout, int | float)
@@ -271,8 +279,4 @@ def _check_options(
         raise WorkflowValidationError(
             f"there is no graph check {', '.join(sorted(map(str, unknown)))}; there are "
             f"{', '.join(CHECKS)}"
-        )
-    if durable is not None and not isinstance(durable, Store):
-        raise WorkflowValidationError(
-            f"durable must be a store of journals such as MemoryStore(), not {durable!r}"
         )

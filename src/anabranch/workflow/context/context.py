@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 DEFAULT_WAIT_S: Final = 2000
 
 
@@ -111,7 +112,8 @@ class Context(IsContext, Generic[ModelT]):
     def store(self) -> StateStore[ModelT]:
         """The state that steps share."""
         if self._run is not None:
-            return self._run.store
+            draft = None if self._activity is None else self._activity.draft
+            return self._run.store if draft is None else draft.store
         if self._store is None:
             kept = self._kept
             shared = None if kept is None else kept.store
@@ -134,7 +136,7 @@ class Context(IsContext, Generic[ModelT]):
     async def running_steps(self) -> list[str]:
         """The names of the steps that are at work."""
         state = self._kept if self._run is None else self._run.state
-        if state is None:
+        if state is None or state.outcome is not None:
             return []
         return sorted({e.step for e in state.executions.values() if e.status == "running"})
 
@@ -144,6 +146,9 @@ class Context(IsContext, Generic[ModelT]):
         It is on its way when this returns, not when the step ends. A step that is tried
         again, or begun anew after a restart, does not send again what it has sent already:
         an equal event to the same step goes out once.
+
+        In a run with a journal it is on its way when what the step has done is recorded:
+        with its end, a wait or :meth:`once`; and not at all if the step fails before.
 
         Raises:
             WorkflowStepDoesNotExistError: There is no step of this name.
@@ -178,15 +183,26 @@ class Context(IsContext, Generic[ModelT]):
                 f"Step {step} does not accept event of type {kind.__name__}"
             )
 
-    def write_event_to_stream(self, ev: Event | None) -> None:
-        """Show an event to those who watch the run; no step is given it."""
+    def write_event_to_stream(self, ev: Event | None, *, recorded: bool = True) -> None:
+        """Show an event to those who watch the run; no step is given it.
+
+        In a run with a journal it is shown, once, when what the step has done is recorded:
+        with its end, a wait or :meth:`once`.
+
+        Args:
+            ev: The event.
+            recorded: If false, it is shown at once to those who watch in this process, and
+                written down nowhere: for what is only worth seeing as it comes, such as the
+                words of an answer.
+        """
         if ev is None:
             return
         if self._run is None:
             raise ContextStateError(
                 "write_event_to_stream was called before the run: call run(ctx=...)"
             )
-        self._run.write(ev)
+        by = None if self._activity is None else self._activity.execution.id
+        self._run.write(ev, by, recorded=recorded)
 
     def stream_events(self, expose_internal: bool = True) -> StreamReader:
         """The run's events: see :meth:`WorkflowHandler.stream_events`."""
@@ -269,6 +285,20 @@ class Context(IsContext, Generic[ModelT]):
             timeout=timeout,
         )
         return cast("Coroutine[Any, Any, E]", waiting)
+
+    async def once(self, key: str, fn: Callable[[], Awaitable[T] | T]) -> T:
+        """What ``fn()`` gave the first time that this execution of the step came here.
+
+        The value is kept with the execution: a further attempt gets it, and in a run with a
+        journal also one that is begun anew after a crash. Together with it, what the step
+        has done up to now is recorded. If ``fn`` fails nothing is kept.
+
+        Args:
+            key: A name for it within the step.
+            fn: Called without arguments; may give an awaitable. What it gives must be
+                something that the workflow's serializer can write.
+        """
+        return cast("T", await self._in_step("once").once(key, fn))
 
     def retry_info(self) -> RetryInfo:
         """What went before in this execution of the step."""

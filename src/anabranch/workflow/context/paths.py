@@ -7,7 +7,12 @@ with free attributes it is the free one, if there is one, and never a method.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import Any, Final, cast
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -143,6 +148,52 @@ def _copied_model(model: BaseModel) -> BaseModel:
         )
     return twin
 
+
+def changes(before: Any, after: Any) -> list[tuple[str, Any]]:
+    """What makes one state into the other, to be given to :func:`edited`.
+
+    Only what differs at the top is in it; what is of a kind that cannot be compared counts
+    as different.
+    """
+    if type(before) is not type(after) or not isinstance(after, BaseModel):
+        return [("", after)]
+    old, new = _entries(before), _entries(after)
+    if not old.keys() <= new.keys() or any("." in name or not name for name in new):
+        return [("", after)]
+    if getattr(after, "__pydantic_private__", None):
+        return [("", after)]
+    return [
+        (name, value)
+        for name, value in new.items()
+        if name not in old or not _is_same(old[name], value)
+    ]
+
+
+def _entries(model: BaseModel) -> dict[str, Any]:
+    return {**vars(model), **(model.__pydantic_extra__ or {})}
+
+
+def _is_same(old: Any, new: Any) -> bool:
+    if type(old) is not type(new):
+        return False
+    if isinstance(new, BaseModel):
+        return _is_same(_entries(old), _entries(new))
+    if isinstance(new, dict):
+        held = cast("dict[Any, Any]", new)
+        return old.keys() == held.keys() and all(
+            _is_same(old[key], value) for key, value in held.items()
+        )
+    if isinstance(new, list | tuple):
+        items = cast("list[Any]", new)
+        return len(old) == len(items) and all(map(_is_same, old, items))
+    # Of anything else it cannot be known whether it was changed where it is.
+    return isinstance(new, _UNCHANGING) and bool(old == new)
+
+
+_UNCHANGING: Final = (
+    str, bytes, int, float, complex, type(None), frozenset, date, time, timedelta, Decimal,
+    UUID, Enum, PurePath,
+)  # fmt: skip
 
 _COPIES: Final[Mapping[type, Callable[[Any], Any]]] = {
     dict: lambda held: {key: copied(value) for key, value in held.items()},

@@ -61,6 +61,11 @@ class StateStore(Generic[ModelT]):
     never waits. An edit is seen by other steps when it is made, not when its step ends; a
     step that is tried again makes its edits again.
 
+    In a run with a journal a step's edits are its own until they are recorded: with its
+    end, a wait or ``ctx.once``. Others see them then, and not at all if the step fails or
+    dies before. Who has changed the state with ``edit_state`` keeps others from it until
+    then: so edit late in a step that takes long.
+
     Paths are dotted: ``user.tags.0``.
     """
 
@@ -142,12 +147,17 @@ class StateStore(Generic[ModelT]):
         nothing is changed if the block raises.
         """
         self._check_free("edit_state")
+        async with self._alone():
+            state = copied(self._cell.read())
+            yield state
+            self._cell.edit("", state)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[None, None]:
         async with self._lock:
             self._holder = asyncio.current_task()
             try:
-                state = copied(self._cell.read())
-                yield state
-                self._cell.edit("", state)
+                yield
             finally:
                 self._holder = None
 

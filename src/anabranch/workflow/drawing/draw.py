@@ -227,7 +227,10 @@ def _record(run: Run) -> RunRecord:
         else None,
         last_event=type(outcome.event).__name__ if outcome else None,
         attempts=attempts,
-        ongoing=tuple(_ongoing(e, ended_at.get(e.id)) for e in state.executions.values()),
+        # One that has ended without a result keeps what was under way.
+        ongoing=()
+        if is_over
+        else tuple(_ongoing(e, ended_at.get(e.id)) for e in state.executions.values()),
         steps={
             name: StepFacts(
                 step.trigger,

@@ -1,0 +1,12 @@
+"""Who drives runs, and where."""
+
+from anabranch.workflow.dispatch.protocol import (
+    Dispatcher,
+    Done,
+    Driven,
+    Driver,
+    Elsewhere,
+    Waiting,
+)
+
+__all__ = ["Dispatcher", "Done", "Driven", "Driver", "Elsewhere", "Waiting"]

@@ -1,0 +1,204 @@
+"""A journal as data: its entries, its snapshots, and what of it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from anabranch.errors import JournalError, VersionMismatch
+from anabranch.workflow.codec import VERSION, Codec, up_to_date
+from anabranch.workflow.facts import Fact, Failed, Remembered, Returned, Waited
+from anabranch.workflow.machine import Machine
+from anabranch.workflow.state import RunState
+from anabranch.workflow.stores.protocol import Snapshot
+from anabranch.workflow.versions import Shape, plan_of
+
+# A snapshot is taken after so many facts at the least, and not before they are as large as
+# the last one: so all snapshots together cost no more than the facts.
+SNAPSHOT_EVERY: Final = 256
+# Facts that are kept for looking back, at the least; up to twice as many are.
+KEPT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fact of a journal.
+
+    Attributes:
+        position: Its place, from 0.
+        kind: What happened, such as "Returned".
+        at: When, in seconds since the epoch.
+        execution: The execution it is of; ``None`` for what concerns the whole run.
+        step: Its step.
+        began_at: When the execution's first attempt began.
+        fact: The whole fact as data: its kind, and its fields in their order.
+    """
+
+    position: int
+    kind: str
+    at: float
+    execution: int | None
+    step: str | None
+    began_at: float | None
+    fact: list[Any]
+
+
+def written_entry(codec: Codec, fact: Fact, state: RunState) -> bytes:
+    """A fact that is about to be applied to a state, with what names it to a reader."""
+    entry: dict[str, Any] = {"fact": codec.write_fact(fact)}
+    if isinstance(fact, Returned | Failed | Waited | Remembered):
+        execution = state.executions.get(fact.execution)
+        if execution is not None:
+            entry |= {
+                "execution": execution.id,
+                "step": execution.step,
+                "began_at": execution.began_at,
+            }
+    return json.dumps(entry).encode()
+
+
+def read_entry(position: int, written: bytes) -> Entry:
+    """An entry, without knowing the workflow.
+
+    Raises:
+        JournalError: It is none.
+    """
+    try:
+        plain = json.loads(written)
+        fact = plain["fact"]
+        return Entry(
+            position,
+            fact[0],
+            fact[1],
+            plain.get("execution"),
+            plain.get("step"),
+            plain.get("began_at"),
+            fact,
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise JournalError(
+            f"what a journal has at {position} is no fact ({error!r}): the store is damaged"
+        ) from error
+
+
+def written_state(codec: Codec, state: RunState, shape: Shape) -> dict[str, Any]:
+    """A state as data, with the plan that it is a state of."""
+    return {
+        "version": VERSION,
+        "shape": shape.written(),
+        "machine": codec.write(state),
+        "store": codec.to_plain(state.store),
+    }
+
+
+class Reading:
+    """A journal as it is read: each fact is applied with the plan that it was written with.
+
+    Attributes:
+        shape: That plan, as data.
+        machine: The run behind the last fact that was read.
+    """
+
+    def __init__(self, codec: Codec, *, workflow: str, run_id: str, shape: Shape) -> None:
+        self._codec = codec
+        self._workflow = workflow
+        self._run_id = run_id
+        self._position = 0
+        self._start(RunState(run_id), shape)
+
+    def _start(self, state: RunState, shape: Shape) -> None:
+        self.shape = shape
+        plan = plan_of(shape, self._codec, workflow=self._workflow, run_id=self._run_id)
+        self.machine = Machine(plan, state)
+
+    def go_to(self, snapshot: Snapshot) -> None:
+        """Begin with a snapshot.
+
+        Raises:
+            ContextSerdeError: It is damaged.
+            VersionMismatch: Its plan cannot be read any more.
+        """
+        self._adopt(json.loads(snapshot.state))
+        self._position = snapshot.position
+
+    def _adopt(self, plain: Mapping[str, Any]) -> None:
+        data = up_to_date(plain)
+        shape = Shape.read(data["shape"])
+        plan = plan_of(shape, self._codec, workflow=self._workflow, run_id=self._run_id)
+        state = self._codec.read(data["machine"], plan)
+        state.run_id = self._run_id  # a fork has another one
+        state.store = self._codec.from_plain(data["store"])
+        self._start(state, shape)
+
+    def read(self, facts: Sequence[bytes]) -> Iterator[Entry]:
+        """Apply facts one after the other; each is given before it is applied.
+
+        Raises:
+            VersionMismatch: A fact is of an execution that the plan has not come to.
+        """
+        for written in facts:
+            entry = read_entry(self._position, written)
+            yield entry
+            self._check(entry)
+            if entry.kind == "Adopted":
+                self._adopt(entry.fact[2])
+            else:
+                self.machine.apply(self._codec.read_fact(entry.fact))
+            self._position += 1
+
+    def read_all(self, facts: Sequence[bytes]) -> RunState:
+        """The state behind all these facts."""
+        for _ in self.read(facts):
+            pass
+        return self.machine.state
+
+    def _check(self, entry: Entry) -> None:
+        if entry.execution is None:
+            return
+        execution = self.machine.state.executions.get(entry.execution)
+        if execution is None or execution.step != entry.step:
+            now = "has not begun" if execution is None else f"is of {execution.step!r}"
+            raise VersionMismatch(
+                f"the journal of run {self._run_id!r} says at {entry.position} that "
+                f"execution {entry.execution} of step {entry.step!r} had come to "
+                f"{entry.kind!r}, and with these rules this execution {now}",
+                run_id=self._run_id,
+            )
+
+
+@dataclass(slots=True)
+class Keeping:
+    """When snapshots are taken, and what may be dropped behind them.
+
+    The oldest anchor is where the journal begins; between two anchors are at least
+    :data:`KEPT` facts, and there are never more than two.
+
+    Attributes:
+        facts: How many there are behind the newest snapshot.
+        size: Their bytes.
+        last: The bytes of the newest snapshot.
+        anchors: Positions of snapshots that are kept for looking back.
+    """
+
+    facts: int = 0
+    size: int = 0
+    last: int = 0
+    anchors: tuple[int, ...] = (0,)
+
+    def add(self, facts: Sequence[bytes]) -> None:
+        """These were written."""
+        self.facts += len(facts)
+        self.size += sum(map(len, facts))
+
+    def is_due(self) -> bool:
+        """Whether a snapshot pays now."""
+        return self.facts >= SNAPSHOT_EVERY and self.size >= self.last
+
+    def keep_from(self, position: int, snapshot: bytes) -> int:
+        """A snapshot is taken here: facts before what position may go?"""
+        self.facts, self.size, self.last = 0, 0, len(snapshot)
+        if position - self.anchors[-1] >= KEPT:
+            self.anchors = (*self.anchors, position)[-2:]
+        return self.anchors[0]
