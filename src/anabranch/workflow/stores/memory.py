@@ -274,7 +274,7 @@ class MemoryStore:
         run = self._runs.pop(run_id, None)
         if run is None:
             return False
-        self._first_epoch = max(self._first_epoch, run.epoch)
+        self._first_epoch = max(self._first_epoch, run.epoch + 1)
         run.due_at = None
         return True
 
