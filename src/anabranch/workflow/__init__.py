@@ -53,8 +53,11 @@ from anabranch.workflow.handler import WorkflowHandler
 from anabranch.workflow.labels import RunLabel, StepLabel, Traced
 from anabranch.workflow.resource import Resource, ResourceConfig, ResourceManager
 from anabranch.workflow.retry_policy import RetryInfo, RetryPolicy
+from anabranch.workflow.runs import Runs
 from anabranch.workflow.service import ServiceManager
-from anabranch.workflow.stores import MemoryStore, Opened, Store
+from anabranch.workflow.stores import MemoryStore, RunInfo, Store
+from anabranch.workflow.versions import Migration
+from anabranch.workflow.worker import Worker
 from anabranch.workflow.workflow import Workflow
 
 __all__ = [
@@ -75,14 +78,16 @@ __all__ = [
     "JsonPickleSerializer",
     "JsonSerializer",
     "MemoryStore",
-    "Opened",
+    "Migration",
     "PickleSerializer",
     "Resource",
     "ResourceConfig",
     "ResourceManager",
     "RetryInfo",
     "RetryPolicy",
+    "RunInfo",
     "RunLabel",
+    "Runs",
     "ServiceManager",
     "ServiceNotFoundError",
     "StartEvent",
@@ -98,6 +103,7 @@ __all__ = [
     "Traced",
     "UnhandledEvent",
     "UnreconstructedException",
+    "Worker",
     "Workflow",
     "WorkflowCancelledByUser",
     "WorkflowCancelledEvent",

@@ -9,7 +9,16 @@ from typing import Any, Final
 
 from anabranch.errors import JournalError, VersionMismatch
 from anabranch.workflow.codec import VERSION, Codec, up_to_date
-from anabranch.workflow.facts import Fact, Failed, Remembered, Returned, Waited
+from anabranch.workflow.facts import (
+    Edited,
+    Fact,
+    Failed,
+    Remembered,
+    Returned,
+    Sent,
+    Waited,
+    Written,
+)
 from anabranch.workflow.machine import Machine
 from anabranch.workflow.state import RunState
 from anabranch.workflow.stores.protocol import Snapshot
@@ -48,14 +57,18 @@ class Entry:
 def written_entry(codec: Codec, fact: Fact, state: RunState) -> bytes:
     """A fact that is about to be applied to a state, with what names it to a reader."""
     entry: dict[str, Any] = {"fact": codec.write_fact(fact)}
+    number = None
     if isinstance(fact, Returned | Failed | Waited | Remembered):
-        execution = state.executions.get(fact.execution)
-        if execution is not None:
-            entry |= {
-                "execution": execution.id,
-                "step": execution.step,
-                "began_at": execution.began_at,
-            }
+        number = fact.execution
+    elif isinstance(fact, Sent | Written | Edited):
+        number = fact.by
+    execution = None if number is None else state.executions.get(number)
+    if execution is not None:
+        entry |= {
+            "execution": execution.id,
+            "step": execution.step,
+            "began_at": execution.began_at,
+        }
     return json.dumps(entry).encode()
 
 
@@ -81,6 +94,18 @@ def read_entry(position: int, written: bytes) -> Entry:
         raise JournalError(
             f"what a journal has at {position} is no fact ({error!r}): the store is damaged"
         ) from error
+
+
+def begins_at(entries: Sequence[Entry]) -> int:
+    """Where in a journal that ends with some fact what was recorded with it begins."""
+    last = entries[-1]
+    position = last.position
+    for entry in reversed(entries[:-1]):
+        is_draft = entry.kind in ("Sent", "Written", "Edited")
+        if last.execution is None or not is_draft or entry.execution != last.execution:
+            break
+        position = entry.position
+    return position
 
 
 def written_state(codec: Codec, state: RunState, shape: Shape) -> dict[str, Any]:

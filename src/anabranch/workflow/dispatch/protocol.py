@@ -8,6 +8,7 @@ is no harm beyond the work: the store lets only one of them write.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -48,7 +49,14 @@ Driven: TypeAlias = Done | Waiting | Elsewhere
 
 
 class Driver(Protocol):
-    """What a worker can do with a run; given to a dispatcher by us."""
+    """What a worker can do with a run; given to a dispatcher by us.
+
+    Attributes:
+        workflows: The names of the workflows whose runs it can drive.
+    """
+
+    @property
+    def workflows(self) -> Collection[str]: ...
 
     async def drive(self, run_id: str) -> Driven:
         """Drive a run until it ends or rests.

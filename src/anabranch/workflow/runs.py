@@ -1,0 +1,472 @@
+"""Runs in a store, seen and steered from any process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from datetime import datetime
+from os import PathLike
+from typing import Any, Final
+from uuid import uuid4
+
+from anabranch.errors import (
+    Fenced,
+    JournalConflict,
+    RunNotFound,
+    UsageError,
+    WorkflowCancelledByUser,
+    WorkflowDone,
+    WorkflowRuntimeError,
+    WorkflowTimeoutError,
+)
+from anabranch.workflow.codec import Codec
+from anabranch.workflow.context.context import new_run_id
+from anabranch.workflow.context.paths import edited
+from anabranch.workflow.context.serializers import JsonSerializer
+from anabranch.workflow.dispatch.protocol import Dispatcher
+from anabranch.workflow.engine import Engine, engine_of
+from anabranch.workflow.events import (
+    Event,
+    StopEvent,
+    WorkflowCancelledEvent,
+    WorkflowFailedEvent,
+)
+from anabranch.workflow.facts import Cancelled, Retried
+from anabranch.workflow.history import (
+    Entry,
+    Reading,
+    begins_at,
+    read_entry,
+    written_state,
+)
+from anabranch.workflow.marks import IsWorkflow
+from anabranch.workflow.opening import Beginning, new_run
+from anabranch.workflow.recorder import CANCEL, read_event, written_event, written_message
+from anabranch.workflow.standing import due_at
+from anabranch.workflow.stores.places import store_at
+from anabranch.workflow.stores.protocol import (
+    FINAL,
+    Commit,
+    NewRun,
+    RunInfo,
+    Status,
+    Store,
+)
+from anabranch.workflow.versions import Shape
+
+__all__ = ["Runs"]
+
+LOOK_EVERY_S: Final = 0.05
+
+
+class Runs:
+    """The runs of a store: to start, watch, answer, cancel, repeat and forget them.
+
+    Nothing is driven here: that is done by a :class:`~anabranch.workflow.Worker`, or by
+    ``Workflow.run(run_id=...)``, in this process or another. What a method has returned
+    from is in the store.
+
+    Args:
+        store: The path of an SQLite file, the URL of a PostgreSQL database, or a store.
+        *workflows: Those whose runs are started or forked here, or whose events need a
+            serializer of their own.
+        dispatcher: The workers', if they do not claim runs from the store.
+    """
+
+    def __init__(
+        self,
+        store: str | PathLike[str] | Store,
+        *workflows: IsWorkflow,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
+        self.store = store_at(store)
+        self._engines = {engine.name: engine for engine in map(engine_of, workflows)}
+        self._dispatcher = dispatcher
+
+    # ------------------------------------------------------------------ beginning
+
+    async def start(
+        self,
+        workflow: IsWorkflow,
+        start_event: Any = None,
+        *,
+        run_id: str | None = None,
+        at: datetime | None = None,
+        delay: float = 0.0,
+        **kwargs: Any,
+    ) -> str:
+        """Have a run driven by workers; its name.
+
+        Asked for twice with one ``run_id``, there is one run, which begins as it was asked
+        for first.
+
+        Args:
+            workflow: Whose run.
+            start_event: What it begins with; default one made of the other arguments.
+            run_id: Its name; default a new one.
+            at: When it begins.
+            delay: Seconds after which it begins.
+            **kwargs: The fields of the start event.
+
+        Raises:
+            WorkflowValidationError: The workflow is not well-formed.
+            WorkflowRuntimeError: The start event cannot be made.
+            ContextSerdeError: It cannot be written.
+        """
+        engine = engine_of(workflow)
+        engine.check_once()
+        self._engines.setdefault(engine.name, engine)
+        beginning = Beginning(engine.start_event(start_event, kwargs))
+        name = run_id or new_run_id()
+        due = _due(at, delay)
+        await self.store.create(new_run(engine, name, beginning, due_at=due))
+        await self._dispatch(name, engine.name, due)
+        return name
+
+    async def _dispatch(self, run_id: str, workflow: str, due: float | None) -> None:
+        if self._dispatcher is not None:
+            not_before = due or None
+            await self._dispatcher.start(run_id, workflow=workflow, not_before=not_before)
+
+    # -------------------------------------------------------------------- looking
+
+    async def get(self, run_id: str) -> RunInfo:
+        """How a run stands.
+
+        Raises:
+            RunNotFound: There is none of this name.
+        """
+        info = await self.store.info(run_id)
+        if info is None:
+            raise RunNotFound(
+                f"there is no run {run_id!r} in the store: see which there are with "
+                "`anabranch runs list`",
+                run_id=run_id,
+            )
+        return info
+
+    async def find(
+        self,
+        *,
+        statuses: Collection[Status] = (),
+        workflow: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[RunInfo]:
+        """Runs, the latest first; ``after`` is the last one of the page before."""
+        return await self.store.runs(
+            statuses=statuses, workflow=workflow, after=after, limit=limit
+        )
+
+    async def result(self, run_id: str) -> Any:
+        """What a run gives, as soon as it has ended.
+
+        Raises:
+            RunNotFound: There is none of this name.
+            WorkflowCancelledByUser: It was cancelled.
+            WorkflowTimeoutError: It took longer than its workflow's ``timeout``.
+            Exception: Why it has failed.
+        """
+        async for _ in self.events(run_id):
+            pass
+        info = await self.get(run_id)
+        assert info.result is not None
+        event = read_event(self._codec(info.workflow), info.result)
+        match info.status:
+            case "cancelled":
+                raise WorkflowCancelledByUser(f"run {run_id} was cancelled")
+            case "timed out":
+                raise WorkflowTimeoutError(
+                    f"run {run_id} took longer than its workflow's timeout"
+                )
+            case "failed":
+                error = event.exception if isinstance(event, WorkflowFailedEvent) else None
+                raise error or WorkflowRuntimeError(f"run {run_id} failed: {info.note}")
+            case _:
+                return event.result if type(event) is StopEvent else event
+
+    async def events(
+        self, run_id: str, *, after: int = 0, follow: bool = True
+    ) -> AsyncIterator[tuple[int, Event]]:
+        """What a run publishes, each event once and with its number, from 1.
+
+        Args:
+            run_id: Which run.
+            after: Begin behind the event of this number.
+            follow: Whether to go on until the run has ended, or to stop with what is there.
+
+        Raises:
+            RunNotFound: There is none of this name.
+        """
+        codec = self._codec((await self.get(run_id)).workflow)
+        while True:
+            info = await self.get(run_id)
+            for number, written in await self.store.events(run_id, after=after):
+                after = number
+                yield number, read_event(codec, written)
+            if after < info.published:
+                continue
+            if not follow or info.status in FINAL:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def history(self, run_id: str) -> list[Entry]:
+        """What has happened in a run, as far back as it is kept.
+
+        Raises:
+            RunNotFound: There is none of this name.
+        """
+        history = await self.store.history(run_id)
+        first = 0 if history.snapshot is None else history.snapshot.position
+        return [read_entry(first + n, fact) for n, fact in enumerate(history.facts)]
+
+    # ------------------------------------------------------------------- steering
+
+    async def send(
+        self,
+        run_id: str,
+        event: Event,
+        *,
+        step: str | None = None,
+        message_id: str | None = None,
+    ) -> bool:
+        """Send an event into a run, whether anybody drives it now or not.
+
+        It goes to all steps that take it and all who wait for it. If nobody does yet, it is
+        kept for the first who asks for it.
+
+        Args:
+            run_id: Which run.
+            event: What to send.
+            step: Only for this step.
+            message_id: A name for it: sent twice by mistake, it counts once.
+
+        Returns:
+            Whether it counts; false if there was a message of this id.
+
+        Raises:
+            RunNotFound: There is no run of this name.
+            WorkflowDone: It has ended.
+        """
+        info = await self.get(run_id)
+        body = written_message(self._codec(info.workflow), event, step)
+        counts = await self.store.send(run_id, message_id or uuid4().hex, body)
+        if self._dispatcher is not None:
+            await self._dispatcher.wake(run_id)
+        return counts
+
+    async def cancel(self, run_id: str) -> bool:
+        """Cancel a run; whether it has ended when this returns.
+
+        One that is driven by another process ends when that has seen it, which takes an
+        instant; one whose process has died, when it is taken up again.
+
+        Raises:
+            RunNotFound: There is none of this name.
+        """
+        try:
+            await self.store.send(run_id, f"cancel {uuid4().hex}", CANCEL)
+        except WorkflowDone:
+            return True
+        if self._dispatcher is not None:
+            await self._dispatcher.cancel(run_id)
+            return False
+        info = await self.get(run_id)
+        if info.leased_until > time.time() and info.owner:
+            return False
+        return await self._end(run_id)
+
+    async def _end(self, run_id: str) -> bool:
+        """End a run that nobody drives, which needs none of its code."""
+        opened = await self.store.open(run_id, owner="cancel", lease=5.0)
+        if opened.info.status in FINAL:
+            return True
+        event = WorkflowCancelledEvent()
+        codec = self._codec(opened.info.workflow)
+        commit = Commit(
+            epoch=opened.info.epoch,
+            position=opened.info.position,
+            facts=[_bare(codec, Cancelled(time.time()))],
+            published=[written_event(codec, event)],
+            taken=[message.number for message in opened.messages],
+            status="cancelled",
+            due_at=None,
+            result=written_event(codec, event),
+        )
+        try:
+            await self.store.commit(run_id, commit)
+        except Fenced:
+            return False
+        return True
+
+    async def retry(self, run_id: str) -> None:
+        """Let a run that has ended without a result go on where it was.
+
+        What had failed is tried again, once at least; what was under way is begun anew; its
+        time begins anew.
+
+        Raises:
+            RunNotFound: There is none of this name.
+            UsageError: It goes on, or has given a result.
+        """
+        info = await self.get(run_id)
+        if info.status not in FINAL or info.status == "completed":
+            raise UsageError(
+                f"run {run_id!r} is {info.status}: only one that failed, was cancelled or "
+                "timed out can be retried; to repeat a part of another, fork it"
+            )
+        commit = Commit(
+            epoch=info.epoch,
+            position=info.position,
+            facts=[_bare(self._codec(info.workflow), Retried(time.time()))],
+        )
+        try:
+            await self.store.commit(run_id, commit)
+        except JournalConflict:
+            return  # somebody else has done the same
+        await self._dispatch(run_id, info.workflow, None)
+
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: int,
+        new_id: str | None = None,
+        event: Event | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Begin another run from a point of this one; its name.
+
+        The new run is as the old one was just before that point. What was under way then is
+        begun anew; what had ended is not. The old run is not touched.
+
+        Args:
+            run_id: The run to fork; it may go on, or have ended.
+            at: The position of an entry of its :meth:`history`. If a step ended there, the
+                new run begins with that step.
+            new_id: A name for the new run.
+            event: What the step at ``at`` is called with, in the place of what it was.
+            state: Changes of the shared state: values by dotted paths.
+
+        Raises:
+            RunNotFound: There is no run of this name.
+            UsageError: There is no such point, or no step that could take the event.
+            VersionMismatch: The journal cannot be read with the code as it is.
+        """
+        history = await self.store.history(run_id, upto=at + 1)
+        info = history.info
+        engine = self._engine(info.workflow)
+        codec = engine.codec
+        name = new_id or new_run_id()
+        first = 0 if history.snapshot is None else history.snapshot.position
+        if not first <= at < first + len(history.facts):
+            raise UsageError(
+                f"the journal of run {run_id!r} has no entry {at}: it has those from "
+                f"{first} to {info.position - 1}"
+            )
+        shape = Shape.read(json.loads(info.shape))
+        reading = Reading(codec, workflow=info.workflow, run_id=run_id, shape=shape)
+        if history.snapshot is not None:
+            reading.go_to(history.snapshot)
+        entries = [read_entry(first + n, fact) for n, fact in enumerate(history.facts)]
+        entry = entries[-1]
+        fork = reading.read_all(history.facts[: begins_at(entries) - first])
+        beginning = history.begin
+        if event is not None:
+            execution = fork.executions.get(entry.execution or 0)
+            if execution is not None and len(execution.events) == 1:
+                execution.events = [event]
+            elif entry.kind == "Began":
+                beginning = Beginning(event).written(codec)
+            else:
+                raise UsageError(
+                    f"entry {at} of run {run_id!r} is {entry.kind!r}, and no step was "
+                    "called with one event there: leave the event out, or choose another"
+                )
+        for path, value in (state or {}).items():
+            fork.store = edited(fork.store, path, value)
+        fork.run_id = name
+        begins = entry.kind == "Began"
+        snapshot = None if begins else written_state(codec, fork, reading.shape)
+        created = await self.store.create(
+            NewRun(
+                run_id=name,
+                workflow=info.workflow,
+                version=reading.shape.version,
+                shape=json.dumps(reading.shape.written()).encode(),
+                begin=beginning if begins else None,
+                snapshot=None if snapshot is None else json.dumps(snapshot).encode(),
+                due_at=0.0 if begins else due_at(fork),
+                origin=run_id,
+            )
+        )
+        if not created:
+            raise UsageError(f"there is a run {name!r} already: give the fork another name")
+        await self._dispatch(name, info.workflow, None)
+        return name
+
+    async def purge(
+        self,
+        run_id: str | None = None,
+        *,
+        older_than: float | None = None,
+        statuses: Collection[Status] = FINAL,
+    ) -> int:
+        """Forget a run, or all that ended before some time; how many were forgotten.
+
+        Args:
+            run_id: Which run, whatever it does.
+            older_than: In the place of a run: seconds since anything happened to them.
+            statuses: In the place of a run: only those that stand so.
+
+        Raises:
+            UsageError: Neither or both were given.
+        """
+        if (run_id is None) == (older_than is None):
+            raise UsageError("purge needs a run_id, or older_than=seconds, and not both")
+        if run_id is not None:
+            return int(await self.store.purge(run_id))
+        before = time.time() - (older_than or 0.0)
+        purged = 0
+        while found := await self.store.runs(
+            statuses=statuses, updated_before=before, limit=200
+        ):
+            for info in found:
+                purged += await self.store.purge(info.run_id)
+        return purged
+
+    # ------------------------------------------------------------------- helpers
+
+    def _engine(self, workflow: str) -> Engine:
+        engine = self._engines.get(workflow)
+        if engine is None:
+            known = ", ".join(self._engines) or "none"
+            raise UsageError(
+                f"this needs workflow {workflow}, and Runs was given {known}: pass it as "
+                "Runs(store, TheWorkflow())"
+            )
+        return engine
+
+    def _codec(self, workflow: str) -> Codec:
+        engine = self._engines.get(workflow)
+        return Codec(JsonSerializer()) if engine is None else engine.codec
+
+
+def _bare(codec: Codec, fact: Cancelled | Retried) -> bytes:
+    """An entry that concerns the whole run."""
+    return json.dumps({"fact": codec.write_fact(fact)}).encode()
+
+
+def _due(at: datetime | None, delay: float) -> float:
+    if at is None:
+        return time.time() + delay if delay > 0 else 0.0
+    if delay:
+        raise UsageError("a run begins at a time or after a delay: give one of them")
+    if at.tzinfo is None:
+        raise UsageError(
+            f"{at} has no time zone, so it may be any instant of a day: give one, for "
+            "example datetime.now(UTC) + timedelta(hours=1)"
+        )
+    return at.timestamp()
