@@ -362,6 +362,8 @@ class Activity:
         run = self.run
         if run.outcome is not None or self.interrupted or self.is_over:
             return
+        if run.desk is not None and run.desk.is_ending:
+            return  # the journal must not hear of that
         again = self._future(key)
         run.tell(Fired(run.now(), ("wait", self.execution.id, key)))
         while not again.done() and run.outcome is None:

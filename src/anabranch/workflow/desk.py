@@ -54,6 +54,11 @@ class Desk:
                 self.loop.create_task(self._listen(), name="messages"),
             ]
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody cancels every task of the loop, as ``asyncio.run`` does."""
+        return any(task.cancelling() for task in self._tasks)
+
     def leave(self, run: Run) -> None:
         """A run has ended, or is driven here no longer."""
         if self._runs.get(run.id) is run:

@@ -1,0 +1,462 @@
+"""Runs in a store: a step is a transaction, whatever dies and whoever goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from anabranch.errors import WorkflowCancelledByUser
+from anabranch.testing import Crash, crash_at, run_virtual
+from anabranch.workflow import (
+    Context,
+    Event,
+    HumanResponseEvent,
+    InputRequiredEvent,
+    MemoryStore,
+    Runs,
+    StartEvent,
+    StopEvent,
+    Workflow,
+    step,
+)
+from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+from anabranch.workflow.stores import Published
+
+
+class Go(Event):
+    n: int = 0
+
+
+class Done(Event):
+    n: int = 0
+
+
+class Seen(Event):
+    what: str
+
+
+class Ask(InputRequiredEvent):
+    question: str = ""
+
+
+class Reply(HumanResponseEvent):
+    text: str = ""
+
+
+def bodies(rows: list[Published]) -> list[bytes]:
+    return [row.body for row in rows]
+
+
+async def drive(flow: Workflow, run_id: str = "r", **fields: Any) -> Any:
+    return await flow.run(run_id=run_id, **fields)
+
+
+def lives(store: MemoryStore, make: Callable[[], Workflow]) -> Any:
+    """The result of a run whose driver dies before and after each of its writes."""
+    commit = store.commit
+    number = 0
+    while True:
+        # Two deaths at each place, so that something happens in every life.
+        vars(store)["commit"] = crash_at(commit, number // 2 % 3, done=number % 2 == 1)
+        if number >= 60:
+            vars(store)["commit"] = commit
+        try:
+            return run_virtual(drive(make()))
+        except Crash:
+            number += 1
+
+
+# ---------------------------------------------------------------- a step is a transaction
+
+
+class Counts(Workflow):
+    """Does everything that leaves a trace, in every step."""
+
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> Go | None:
+        for n in range(3):
+            ctx.send_event(Go(n=n))
+            ctx.write_event_to_stream(Seen(what=f"sent {n}"))
+        return None
+
+    @step
+    async def work(self, ctx: Context, ev: Go) -> Done:
+        async with ctx.store.edit_state() as state:
+            state["count"] = state.get("count", 0) + 1
+        ctx.write_event_to_stream(Seen(what=f"worked {ev.n}"))
+        return Done(n=ev.n)
+
+    @step
+    async def join(self, ctx: Context, ev: Done) -> StopEvent | None:
+        done = ctx.collect_events(ev, [Done] * 3)
+        if done is None:
+            return None
+        ctx.write_event_to_stream(Seen(what="joined"))
+        ns = sorted(event.n for event in done)
+        return StopEvent(result=[await ctx.store.get("count"), *ns])
+
+
+def test_every_effect_is_there_once_wherever_the_driver_dies() -> None:
+    undisturbed, disturbed = MemoryStore(), MemoryStore()
+    expected = run_virtual(drive(Counts(durable=undisturbed)))
+    assert expected == [3, 0, 1, 2]
+    assert lives(disturbed, lambda: Counts(durable=disturbed)) == expected
+
+    async def rows(store: MemoryStore) -> list[bytes]:
+        return sorted(bodies(await store.events("r")))
+
+    assert run_virtual(rows(disturbed)) == run_virtual(rows(undisturbed))
+
+
+def test_a_counter_is_one_after_a_death_and_not_two() -> None:
+    class Once(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> Go:
+            async with ctx.store.edit_state() as state:
+                state["count"] = state.get("count", 0) + 1
+            await asyncio.sleep(5)
+            return Go()
+
+        @step
+        async def end(self, ctx: Context, ev: Go) -> StopEvent:
+            return StopEvent(result=await ctx.store.get("count"))
+
+    async def killed() -> None:
+        Once(durable=store).run(run_id="r")
+        await asyncio.sleep(1)
+
+    store = MemoryStore()
+    for _ in range(3):
+        run_virtual(killed())
+    assert run_virtual(drive(Once(durable=store))) == 1
+
+
+def test_others_see_what_a_step_changed_when_it_has_ended() -> None:
+    class Two(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> Go | Done:
+            return Go()
+
+        @step
+        async def slow(self, ctx: Context, ev: Go) -> Done:
+            await ctx.store.set("a", 1)
+            seen["own"] = await ctx.store.get("a")
+            seen["during"] = await outside.store.get("a", None)
+            await asyncio.sleep(1)
+            return Done()
+
+        @step
+        async def end(self, ctx: Context, ev: Done) -> StopEvent:
+            return StopEvent(result=await ctx.store.get("a"))
+
+    seen: dict[str, Any] = {}
+    outside: Context
+
+    async def main() -> Any:
+        nonlocal outside
+        handler = Two(durable=MemoryStore()).run(run_id="r")
+        outside = handler.ctx
+        return await handler
+
+    assert run_virtual(main()) == 1
+    assert seen == {"own": 1, "during": None}
+
+
+def test_changes_of_many_steps_at_once_are_all_made() -> None:
+    class Many(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> list[Go]:
+            return [Go(n=n) for n in range(20)]
+
+        @step(num_workers=20)
+        async def work(self, ctx: Context, ev: Go) -> Done:
+            await asyncio.sleep(ev.n % 3)
+            async with ctx.store.edit_state() as state:
+                count = state.get("count", 0)
+                await asyncio.sleep(0.1)
+                state["count"] = count + 1
+            await ctx.store.set(f"by.n{ev.n}", ev.n)
+            await asyncio.sleep(ev.n % 2)
+            return Done()
+
+        @step
+        async def end(self, ctx: Context, done: list[Done]) -> StopEvent:
+            by = await ctx.store.get("by")
+            return StopEvent(result=[await ctx.store.get("count"), len(by)])
+
+    flow = Many(durable=MemoryStore(), timeout=None)
+    assert run_virtual(drive(flow)) == [20, 20]
+
+
+def test_an_attempt_that_fails_leaves_no_trace() -> None:
+    class Fails(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(3)))
+        async def start(self, ctx: Context, ev: StartEvent) -> Go | None:
+            attempt = ctx.retry_info().retry_number
+            await ctx.store.set(f"of_{attempt}", True)
+            ctx.write_event_to_stream(Seen(what=f"attempt {attempt}"))
+            ctx.send_event(Go(n=attempt))
+            if attempt < 2:
+                raise ValueError("again")
+            return None
+
+        @step
+        async def end(self, ctx: Context, ev: Go) -> StopEvent:
+            state = await ctx.store.get_state()
+            return StopEvent(result=[ev.n, sorted(state.keys())])
+
+    async def main() -> None:
+        store = MemoryStore()
+        handler = Fails(durable=store).run(run_id="r")
+        assert await handler == [2, ["of_2"]]
+        seen = [e.what async for e in handler.stream_events() if isinstance(e, Seen)]
+        assert seen == ["attempt 2"]
+
+    run_virtual(main())
+
+
+def test_what_is_changed_where_it_lies_is_not_recorded_and_not_seen() -> None:
+    class Lists(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> Go:
+            items = [1]
+            await ctx.store.set("items", items)
+            items.append(2)
+            (await ctx.store.get("items")).append(3)
+            return Go()
+
+        @step
+        async def end(self, ctx: Context, ev: Go) -> StopEvent:
+            (await ctx.store.get("items")).append(4)
+            return StopEvent(result=await ctx.store.get("items"))
+
+    assert run_virtual(drive(Lists(durable=MemoryStore()))) == [1]
+
+
+def test_a_change_that_cannot_be_made_fails_where_it_is_made() -> None:
+    class Wrong(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            await ctx.store.set("n", 1)
+            with pytest.raises(ValueError, match="cannot be set"):
+                await ctx.store.set("n.m", 2)
+            return StopEvent(result=await ctx.store.get("n"))
+
+    assert run_virtual(drive(Wrong(durable=MemoryStore()))) == 1
+
+
+def test_what_is_only_for_who_watches_is_shown_at_once_and_kept_nowhere() -> None:
+    class Talks(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            ctx.write_event_to_stream(Seen(what="word"), recorded=False)
+            ctx.write_event_to_stream(Seen(what="kept"))
+            await spoken.wait()
+            return StopEvent()
+
+    async def main() -> None:
+        store = MemoryStore()
+        handler = Talks(durable=store).run(run_id="r")
+        shown = []
+        async for event in handler.stream_events():
+            shown.append(getattr(event, "what", None))
+            spoken.set()
+        assert shown == ["word", "kept", None]
+        assert len(await store.events("r")) == 2
+
+    spoken = asyncio.Event()
+    run_virtual(main())
+
+
+# ------------------------------------------------------------------------- waits, values
+
+
+class Interview(Workflow):
+    """Leaves traces before and between its questions."""
+
+    @step
+    async def start(self, ctx: Context, ev: StartEvent) -> Go | StopEvent:
+        async with ctx.store.edit_state() as state:
+            state["count"] = state.get("count", 0) + 1
+        ctx.write_event_to_stream(Seen(what="begins"))
+        ctx.send_event(Go(n=1))
+        name = await ctx.wait_for_event(Reply, waiter_event=Ask(question="name?"))
+        async with ctx.store.edit_state() as state:
+            state["count"] += 10
+        town = await ctx.wait_for_event(Reply, waiter_event=Ask(question="town?"))
+        count = await ctx.store.get("count")
+        return StopEvent(result=[name.text, town.text, count, await ctx.store.get("gone")])
+
+    @step
+    async def go(self, ctx: Context, ev: Go) -> None:
+        async with ctx.store.edit_state() as state:
+            state["gone"] = state.get("gone", 0) + ev.n
+
+
+def test_what_was_done_before_a_wait_is_seen_then_and_not_done_again() -> None:
+    store = MemoryStore()
+
+    async def until_asked(questions: int) -> None:
+        flow = Interview(durable=store, timeout=None)
+        handler = flow.run(run_id="r")
+        await asyncio.sleep(5)
+        assert len(await store.events("r")) == 1 + questions
+        assert (await handler.ctx.store.get("count")) == (1 if questions == 1 else 11)
+        assert (await handler.ctx.store.get("gone")) == 1
+
+    async def answer(text: str) -> None:
+        assert await Runs(store).send("r", Reply(text=text), message_id=text)
+
+    for _ in range(2):
+        run_virtual(until_asked(1))
+    run_virtual(answer("Ada"))
+    for _ in range(2):
+        run_virtual(until_asked(2))
+    run_virtual(answer("Rome"))
+    flow = Interview(durable=store, timeout=None)
+    assert run_virtual(drive(flow)) == ["Ada", "Rome", 11, 1]
+    rows = run_virtual(store.events("r"))
+    assert len(rows) == 4
+
+
+def test_an_event_counts_once_before_or_after_it_is_asked_for() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        flow = Interview(durable=store, timeout=None)
+        runs = Runs(store, flow)
+        await runs.start(flow, run_id="r")
+        for _ in range(2):
+            await runs.send("r", Reply(text="Ada"), message_id="one")
+        handler = flow.run(run_id="r")
+        await asyncio.sleep(5)
+        assert not handler.is_done()
+        assert not await runs.send("r", Reply(text="Ada"), message_id="one")
+        await asyncio.sleep(5)
+        assert not handler.is_done()
+        await runs.send("r", Reply(text="Rome"), message_id="two")
+        assert await handler == ["Ada", "Rome", 11, 1]
+
+    run_virtual(main())
+
+
+def test_a_value_is_found_out_once() -> None:
+    class Asks(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            price = await ctx.once("price", look_up)
+            both = await asyncio.gather(*(ctx.once("same", look_up) for _ in range(2)))
+            assert both[0] == both[1]
+            await asyncio.sleep(5)
+            if ctx.retry_info().retry_number == 0:
+                raise ValueError("after it")
+            return StopEvent(result=price)
+
+    async def look_up() -> int:
+        calls.append(len(calls))
+        await asyncio.sleep(1)
+        return calls[-1]
+
+    async def killed() -> None:
+        Asks(durable=store).run(run_id="r")
+        await asyncio.sleep(4)
+
+    calls: list[int] = []
+    store = MemoryStore()
+    for _ in range(2):
+        run_virtual(killed())
+    assert run_virtual(drive(Asks(durable=store))) == 0
+    assert len(calls) == 3
+    # Without a store a further attempt has it as well.
+    calls.clear()
+    assert run_virtual(drive(Asks())) == 0
+    assert len(calls) == 3
+
+
+def test_a_value_whose_function_fails_is_not_kept() -> None:
+    class Asks(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            with pytest.raises(OSError, match="not now"):
+                await ctx.once("v", fails)
+            return StopEvent(result=await ctx.once("v", lambda: 7))
+
+    def fails() -> int:
+        raise OSError("not now")
+
+    assert run_virtual(drive(Asks(durable=MemoryStore()))) == 7
+
+
+def test_waits_end_when_they_were_to_end_whoever_drove_the_run_meanwhile() -> None:
+    class Patient(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            try:
+                await ctx.wait_for_event(Reply, timeout=60)
+            except TimeoutError:
+                return StopEvent(result="in vain")
+            return StopEvent(result="answered")
+
+    async def begun() -> None:
+        Patient(durable=store, timeout=None).run(run_id="r")
+        await asyncio.sleep(1)
+
+    async def later() -> float:
+        now = asyncio.get_running_loop().time()
+        assert await drive(Patient(durable=store, timeout=None)) == "in vain"
+        return asyncio.get_running_loop().time() - now
+
+    store = MemoryStore()
+    run_virtual(begun())
+    assert 55 < run_virtual(later()) <= 60
+
+
+# ------------------------------------------------------------------------------- letting go
+
+
+def test_who_awaits_a_run_and_is_cancelled_only_lets_it_go() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        flow = Interview(durable=store, timeout=None)
+
+        async def waits() -> None:
+            await flow.run(run_id="r")
+
+        waiting = asyncio.ensure_future(waits())
+        await asyncio.sleep(1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        info = await Runs(store).get("r")
+        assert (info.status, info.owner, info.note) == ("waiting", "", "waits for Reply")
+        handler = flow.run(run_id="r")
+        for text in ("Ada", "Rome"):
+            await handler.send_event(Reply(text=text))
+        assert await handler == ["Ada", "Rome", 11, 1]
+
+    run_virtual(main())
+
+
+def test_a_run_that_is_cancelled_while_it_is_opened_is_cancelled_for_good() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        flow = Interview(durable=store)
+        handler = flow.run(run_id="r")
+        assert handler.cancel()
+        with pytest.raises(WorkflowCancelledByUser):
+            await handler
+        with pytest.raises(WorkflowCancelledByUser):
+            await flow.run(run_id="r")
+        assert (await Runs(store).get("r")).status == "cancelled"
+
+    run_virtual(main())
+
+
+def test_nothing_is_left_behind_when_the_last_run_has_ended() -> None:
+    async def main() -> None:
+        await drive(Counts(durable=MemoryStore()))
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
