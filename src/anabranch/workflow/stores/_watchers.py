@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 
 
-class Watchers:
-    """Those who wait on one loop; :meth:`tell` is called on it too."""
-
-    def __init__(self) -> None:
-        self._waiting: set[_Watcher] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def tell(self, run_ids: Iterable[str] | None) -> None:
-        """Something happened to these runs; or, with ``None``, to any."""
-        for watcher in tuple(self._waiting):
-            watcher.tell(run_ids)
-
-    async def changes(self) -> AsyncGenerator[Sequence[str], None]:
-        """What is told from the first item on; that one is empty."""
-        watcher = _Watcher()
-        self._waiting.add(watcher)
-        try:
-            yield ()
-            while True:
-                yield await watcher.told()
-        finally:
-            self._waiting.discard(watcher)
-
-
-class _Watcher:
+class Watcher:
     """One who waits: what it has not been told yet, each run once."""
 
     def __init__(self) -> None:
@@ -42,6 +17,7 @@ class _Watcher:
         self._bell: asyncio.Future[None] | None = None
 
     def tell(self, run_ids: Iterable[str] | None) -> None:
+        """Something happened to these runs; or, with ``None``, to any."""
         if run_ids is None:
             self._is_any = True
         else:
@@ -51,9 +27,35 @@ class _Watcher:
             self._bell.set_result(None)
 
     async def told(self) -> Sequence[str]:
-        if not (self._runs or self._is_any):
+        """What it was told since; empty if it may be any run."""
+        while not (self._runs or self._is_any):
             self._bell = self._loop.create_future()
             await self._bell
         runs, self._runs = tuple(self._runs), {}
         is_any, self._is_any = self._is_any, False
         return () if is_any else runs
+
+
+class Watchers:
+    """Those who wait on one loop; :meth:`tell` is called on it too."""
+
+    def __init__(self) -> None:
+        self._waiting: set[Watcher] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def tell(self, run_ids: Iterable[str] | None) -> None:
+        """Something happened to these runs; or, with ``None``, to any."""
+        for watcher in tuple(self._waiting):
+            watcher.tell(run_ids)
+
+    @contextmanager
+    def watch(self) -> Generator[Watcher, None, None]:
+        """One more who is told, until it has enough."""
+        watcher = Watcher()
+        self._waiting.add(watcher)
+        try:
+            yield watcher
+        finally:
+            self._waiting.discard(watcher)

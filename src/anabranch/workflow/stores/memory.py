@@ -225,8 +225,11 @@ class MemoryStore:
         run = self._runs.get(run_id)
         return () if run is None else tuple(run.untaken.values())
 
-    def changes(self) -> AsyncGenerator[Sequence[str], None]:
-        return self._watchers.changes()
+    async def changes(self) -> AsyncGenerator[Sequence[str], None]:
+        with self._watchers.watch() as watcher:
+            yield ()
+            while True:
+                yield await watcher.told()
 
     # ------------------------------------------------------------------- looking
 
