@@ -18,16 +18,18 @@ from anabranch.workflow.draft import Draft
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import (
     Collected,
+    DropTimer,
     Fact,
     Failed,
     Fired,
     Remembered,
     Returned,
+    SetTimer,
     Waited,
 )
 from anabranch.workflow.labels import StepLabel, traced
 from anabranch.workflow.resource import Lifetime
-from anabranch.workflow.state import Execution
+from anabranch.workflow.state import Execution, TimerKey
 
 if TYPE_CHECKING:
     from anabranch.workflow.context import Context
@@ -136,8 +138,11 @@ class Activity:
         events: list[Event] = []
         fans_out = False
         try:
-            if call.is_async and not call.resources:
+            if call.is_plain:
                 value = await call.function(**self._arguments())
+            elif call.remote is not None:
+                self._stop_time()
+                value = await call.remote.call(self._arguments(), self._begin_time)
             else:
                 value = await self._call_with_resources()
             events, fans_out = call.outputs(value)
@@ -184,6 +189,24 @@ class Activity:
                 return await call.function(**arguments)
             work: Callable[[], Any] = partial(_call_plainly, call.function, arguments)
             return await run.loop.run_in_executor(_pool(), copy_context().run, work)
+
+    def _stop_time(self) -> None:
+        """The body has not begun: it is waiting for where it may."""
+        if self._timeout is not None:
+            self.run.perform([DropTimer(self._timer)])
+
+    def _begin_time(self) -> None:
+        """The body begins: its time does, too."""
+        if self._timeout is not None and not self.is_over:
+            self.run.perform([SetTimer(self._timer, self.run.now() + self._timeout)])
+
+    @property
+    def _timer(self) -> TimerKey:
+        return "step", self.execution.id, self.execution.attempt
+
+    @property
+    def _timeout(self) -> float | None:
+        return self.run.machine.plan.steps[self.call.name].timeout
 
     def _check_taken(self, event: Event) -> None:
         kind = type(event)

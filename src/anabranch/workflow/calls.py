@@ -11,6 +11,7 @@ from anabranch.errors import WorkflowRuntimeError, WorkflowValidationError
 from anabranch.workflow.decorators import StepConfig
 from anabranch.workflow.events import Event
 from anabranch.workflow.plan import Trigger
+from anabranch.workflow.remote import Remote
 from anabranch.workflow.resource import Need
 from anabranch.workflow.retry_policy import RetryPolicy
 from anabranch.workflow.signature import Service, is_free
@@ -30,6 +31,8 @@ class Call:
         subclasses: Whether an event of a subclass fits.
         context: The parameter for the context.
         services: Workflows that it is given, by parameter.
+        remote: Where its body runs, if not here.
+        is_plain: Whether calling the function and awaiting it is all there is to do.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Call:
     retry_policy: RetryPolicy | None
     returns: tuple[type[Event], ...]
     fans_out: tuple[type[Event], ...]
+    remote: Remote | None
+    is_plain: bool
 
     def arguments(self, execution: Execution) -> dict[str, Any]:
         """What the step is called with, but for context and resources."""
@@ -101,12 +106,19 @@ def call_of(name: str, config: StepConfig, owner: object, services: ServiceManag
     """The call of a step of ``owner``."""
     signature = config.signature
     function = config.function
-    if not is_free(function):
+    is_bound = not is_free(function)
+    if is_bound:
         function = getattr(owner, name)
+    is_async = iscoroutinefunction(function)
+    remote = None
+    if config.executor is not None:
+        remote = Remote(
+            name, config.executor, owner if is_bound else None, function, is_async
+        )
     return Call(
         name=name,
         function=function,
-        is_async=iscoroutinefunction(function),
+        is_async=is_async,
         trigger=signature.trigger,
         slots=tuple(signature.events.items()),
         subclasses=config.accept_event_subclasses,
@@ -119,6 +131,8 @@ def call_of(name: str, config: StepConfig, owner: object, services: ServiceManag
         retry_policy=config.retry_policy,
         returns=signature.returns,
         fans_out=signature.fans_out,
+        remote=remote,
+        is_plain=is_async and remote is None and not signature.resources,
     )
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, overload
 
 from anabranch.errors import WorkflowValidationError
+from anabranch.jobs.executors import Executor, ThreadExecutor
+from anabranch.workflow.plan import listed
 from anabranch.workflow.signature import Signature, is_free, local_names, read
 
 if TYPE_CHECKING:
+    from anabranch.workflow.remote import Place
     from anabranch.workflow.retry_policy import RetryPolicy
     from anabranch.workflow.workflow import Workflow
 
@@ -41,23 +44,37 @@ class StepConfig:
     recovers: bool = False
     for_steps: tuple[str, ...] | None = None
     max_recoveries: int = 1
+    executor: Place | None = None
     localns: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _signature: Signature | None = None
+
+    def __getstate__(self) -> tuple[Any, dict[str, Any]]:
+        # With a class that travels to another process go its steps. An executor could not,
+        # and names around the class may be anything; the signature is read again there.
+        left: dict[str, Any] = {"executor": None, "localns": {}, "_signature": None}
+        return None, {name: getattr(self, name) for name in self.__slots__} | left
 
     def settle(self) -> None:
         """Read the annotations, unless they name what is only defined further down."""
         try:
-            self._signature = read(self.function, self.localns)
+            self._read()
         except NameError:
             return
         self.localns = {}
+
+    def _read(self) -> Signature:
+        signature = read(self.function, self.localns)
+        if self.executor is not None:
+            _check_travels(self.function, self.executor, signature)
+        self._signature = signature
+        return signature
 
     @property
     def signature(self) -> Signature:
         """What the step takes and gives."""
         if self._signature is None:
             try:
-                self._signature = read(self.function, self.localns)
+                return self._read()
             except NameError as error:
                 raise WorkflowValidationError(
                     f"step {self.function.__name__!r} has an annotation that names "
@@ -85,6 +102,7 @@ def step(
     skip_graph_checks: list[StepGraphCheck] | None = None,
     accept_event_subclasses: bool = False,
     timeout: float | None = None,
+    executor: Place | None = None,
 ) -> Callable[[F], F]: ...
 def step(
     func: F | None = None,
@@ -95,6 +113,7 @@ def step(
     skip_graph_checks: list[StepGraphCheck] | None = None,
     accept_event_subclasses: bool = False,
     timeout: float | None = None,
+    executor: Place | None = None,
 ) -> F | Callable[[F], F]:
     """Make a method, or with ``workflow`` a function, a step of a workflow.
 
@@ -112,9 +131,18 @@ def step(
         timeout: Seconds that one attempt may take; it then fails with ``TimeoutError``, and
             is tried again if the retry policy says so. A step in a thread runs on, its
             result is dropped.
+        executor: Where its body runs: ``"thread"``, ``"process"`` or ``"ray"``, which the
+            steps of an event loop share and which end with it; or an executor such as
+            :class:`~anabranch.jobs.ProcessExecutor`, which is yours to close. Such a step
+            takes events and nothing else. Away from this process it works on a copy of the
+            workflow object, and context variables do not get there. If its worker dies,
+            another one is given it, once or as often as the executor does that; then it
+            fails with :class:`~anabranch.errors.WorkerLost`. Its time begins when a worker
+            is given it.
 
     Raises:
-        WorkflowValidationError: The signature is not that of a step.
+        WorkflowValidationError: The signature is not that of a step, or an option cannot be
+            meant.
     """
     workers: Any = num_workers
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
@@ -131,6 +159,7 @@ def step(
             f"retry_policy must have a method next(elapsed_time, attempts, error), which "
             f"{retry_policy!r} has not: make one with retry_policy(...)"
         )
+    _check_executor(executor)
     skipped = frozenset[str](skip_graph_checks or ())
     if unknown := skipped - set(STEP_CHECKS):
         raise WorkflowValidationError(
@@ -150,6 +179,7 @@ def step(
                 timeout=timeout,
                 accept_event_subclasses=accept_event_subclasses,
                 skip_graph_checks=skipped,
+                executor=executor,
                 localns=local_names(around.f_back if around else None),
             ),
         )
@@ -216,6 +246,40 @@ def catch_error(
         )
 
     return decorate if func is None else decorate(func)
+
+
+def _check_executor(executor: Any) -> None:
+    if executor in (None, "thread", "process", "ray") or isinstance(executor, Executor):
+        return
+    raise WorkflowValidationError(
+        "executor must be 'thread', 'process', 'ray' or an executor such as "
+        f"ProcessExecutor(4), not {executor!r}"
+    )
+
+
+def _check_travels(
+    function: Callable[..., Any], executor: Place, signature: Signature
+) -> None:
+    """See to it that a body can run away from its run.
+
+    Raises:
+        WorkflowValidationError: It asks for something that is only there, or is ``async``
+            and to run in a thread.
+    """
+    name = function.__name__
+    context = (signature.context,) if signature.context else ()
+    if stays := [*context, *signature.resources, *signature.services]:
+        raise WorkflowValidationError(
+            f"step {name!r} runs on an executor and asks for {listed(stays)}, which stays "
+            "with the run: let it take events only, and a step before it put what it needs "
+            "into the event; or leave out `executor`"
+        )
+    in_thread = executor == "thread" or isinstance(executor, ThreadExecutor)
+    if in_thread and inspect.iscoroutinefunction(function):
+        raise WorkflowValidationError(
+            f"step {name!r} is an `async def` function, which a thread cannot run: leave "
+            "out `executor` to run it on the event loop, or write it with `def`"
+        )
 
 
 def _are_names(names: object) -> bool:
