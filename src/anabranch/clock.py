@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "RealClock", "stopwatch"]
+__all__ = ["Clock", "RealClock", "stopwatch", "wall_time"]
 
 
 class Clock(Protocol):
@@ -34,6 +34,15 @@ def stopwatch() -> Callable[[], float]:
     """
     loop = asyncio.get_running_loop()
     return time.monotonic if type(loop).__module__ == "uvloop" else loop.time
+
+
+def wall_time() -> float:
+    """Seconds since the epoch, as the running loop has them.
+
+    They are the machine's, unless the loop's own time is another, as in tests.
+    """
+    own = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+    return float(own())
 
 
 class RealClock:

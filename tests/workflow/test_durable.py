@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anabranch.errors import WorkflowCancelledByUser
-from anabranch.testing import Crash, crash_at, run_virtual
+from anabranch.testing import Crash, VirtualClock, crash_at, run_virtual
 from anabranch.workflow import (
     Context,
     Event,
@@ -100,7 +100,10 @@ class Counts(Workflow):
 
 
 def test_every_effect_is_there_once_wherever_the_driver_dies() -> None:
-    undisturbed, disturbed = MemoryStore(), MemoryStore()
+    undisturbed, disturbed = (
+        MemoryStore(clock=VirtualClock()),
+        MemoryStore(clock=VirtualClock()),
+    )
     expected = run_virtual(drive(Counts(durable=undisturbed)))
     assert expected == [3, 0, 1, 2]
     assert lives(disturbed, lambda: Counts(durable=disturbed)) == expected
@@ -128,7 +131,7 @@ def test_a_counter_is_one_after_a_death_and_not_two() -> None:
         Once(durable=store).run(run_id="r")
         await asyncio.sleep(1)
 
-    store = MemoryStore()
+    store = MemoryStore(clock=VirtualClock())
     for _ in range(3):
         run_virtual(killed())
     assert run_virtual(drive(Once(durable=store))) == 1
@@ -157,7 +160,7 @@ def test_others_see_what_a_step_changed_when_it_has_ended() -> None:
 
     async def main() -> Any:
         nonlocal outside
-        handler = Two(durable=MemoryStore()).run(run_id="r")
+        handler = Two(durable=MemoryStore(clock=VirtualClock())).run(run_id="r")
         outside = handler.ctx
         return await handler
 
@@ -187,7 +190,7 @@ def test_changes_of_many_steps_at_once_are_all_made() -> None:
             by = await ctx.store.get("by")
             return StopEvent(result=[await ctx.store.get("count"), len(by)])
 
-    flow = Many(durable=MemoryStore(), timeout=None)
+    flow = Many(durable=MemoryStore(clock=VirtualClock()), timeout=None)
     assert run_virtual(drive(flow)) == [20, 20]
 
 
@@ -209,7 +212,7 @@ def test_an_attempt_that_fails_leaves_no_trace() -> None:
             return StopEvent(result=[ev.n, sorted(state.keys())])
 
     async def main() -> None:
-        store = MemoryStore()
+        store = MemoryStore(clock=VirtualClock())
         handler = Fails(durable=store).run(run_id="r")
         assert await handler == [2, ["of_2"]]
         seen = [e.what async for e in handler.stream_events() if isinstance(e, Seen)]
@@ -233,7 +236,7 @@ def test_what_is_changed_where_it_lies_is_not_recorded_and_not_seen() -> None:
             (await ctx.store.get("items")).append(4)
             return StopEvent(result=await ctx.store.get("items"))
 
-    assert run_virtual(drive(Lists(durable=MemoryStore()))) == [1]
+    assert run_virtual(drive(Lists(durable=MemoryStore(clock=VirtualClock())))) == [1]
 
 
 def test_a_change_that_cannot_be_made_fails_where_it_is_made() -> None:
@@ -245,7 +248,7 @@ def test_a_change_that_cannot_be_made_fails_where_it_is_made() -> None:
                 await ctx.store.set("n.m", 2)
             return StopEvent(result=await ctx.store.get("n"))
 
-    assert run_virtual(drive(Wrong(durable=MemoryStore()))) == 1
+    assert run_virtual(drive(Wrong(durable=MemoryStore(clock=VirtualClock())))) == 1
 
 
 def test_what_is_only_for_who_watches_is_shown_at_once_and_kept_nowhere() -> None:
@@ -258,7 +261,7 @@ def test_what_is_only_for_who_watches_is_shown_at_once_and_kept_nowhere() -> Non
             return StopEvent()
 
     async def main() -> None:
-        store = MemoryStore()
+        store = MemoryStore(clock=VirtualClock())
         handler = Talks(durable=store).run(run_id="r")
         shown = []
         async for event in handler.stream_events():
@@ -297,7 +300,7 @@ class Interview(Workflow):
 
 
 def test_what_was_done_before_a_wait_is_seen_then_and_not_done_again() -> None:
-    store = MemoryStore()
+    store = MemoryStore(clock=VirtualClock())
 
     async def until_asked(questions: int) -> None:
         flow = Interview(durable=store, timeout=None)
@@ -324,7 +327,7 @@ def test_what_was_done_before_a_wait_is_seen_then_and_not_done_again() -> None:
 
 def test_an_event_counts_once_before_or_after_it_is_asked_for() -> None:
     async def main() -> None:
-        store = MemoryStore()
+        store = MemoryStore(clock=VirtualClock())
         flow = Interview(durable=store, timeout=None)
         runs = Runs(store, flow)
         await runs.start(flow, run_id="r")
@@ -364,7 +367,7 @@ def test_a_value_is_found_out_once() -> None:
         await asyncio.sleep(4)
 
     calls: list[int] = []
-    store = MemoryStore()
+    store = MemoryStore(clock=VirtualClock())
     for _ in range(2):
         run_virtual(killed())
     assert run_virtual(drive(Asks(durable=store))) == 0
@@ -386,7 +389,7 @@ def test_a_value_whose_function_fails_is_not_kept() -> None:
     def fails() -> int:
         raise OSError("not now")
 
-    assert run_virtual(drive(Asks(durable=MemoryStore()))) == 7
+    assert run_virtual(drive(Asks(durable=MemoryStore(clock=VirtualClock())))) == 7
 
 
 def test_waits_end_when_they_were_to_end_whoever_drove_the_run_meanwhile() -> None:
@@ -408,7 +411,7 @@ def test_waits_end_when_they_were_to_end_whoever_drove_the_run_meanwhile() -> No
         assert await drive(Patient(durable=store, timeout=None)) == "in vain"
         return asyncio.get_running_loop().time() - now
 
-    store = MemoryStore()
+    store = MemoryStore(clock=VirtualClock())
     run_virtual(begun())
     assert 55 < run_virtual(later()) <= 60
 
@@ -418,7 +421,7 @@ def test_waits_end_when_they_were_to_end_whoever_drove_the_run_meanwhile() -> No
 
 def test_who_awaits_a_run_and_is_cancelled_only_lets_it_go() -> None:
     async def main() -> None:
-        store = MemoryStore()
+        store = MemoryStore(clock=VirtualClock())
         flow = Interview(durable=store, timeout=None)
 
         async def waits() -> None:
@@ -440,7 +443,7 @@ def test_who_awaits_a_run_and_is_cancelled_only_lets_it_go() -> None:
 
 def test_a_run_that_is_cancelled_while_it_is_opened_is_cancelled_for_good() -> None:
     async def main() -> None:
-        store = MemoryStore()
+        store = MemoryStore(clock=VirtualClock())
         flow = Interview(durable=store)
         handler = flow.run(run_id="r")
         assert handler.cancel()
@@ -455,7 +458,7 @@ def test_a_run_that_is_cancelled_while_it_is_opened_is_cancelled_for_good() -> N
 
 def test_nothing_is_left_behind_when_the_last_run_has_ended() -> None:
     async def main() -> None:
-        await drive(Counts(durable=MemoryStore()))
+        await drive(Counts(durable=MemoryStore(clock=VirtualClock())))
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
+EPOCH = 1_000_000_000.0
 # Real seconds that a loop without timers waits for a thread or a socket before it is
 # taken for a deadlock.
 PATIENCE_S = 10.0
@@ -55,6 +56,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jump.now
 
+    def wall_time(self) -> float:
+        """Seconds since the epoch, as :class:`VirtualClock` has them by default."""
+        return EPOCH + self._jump.now
+
     async def shutdown_default_executor(
         self,
         timeout: float | None = None,  # noqa: ASYNC109  # the signature is asyncio's
@@ -70,7 +75,7 @@ class VirtualClock:
         epoch: What ``now()`` is when the loop starts.
     """
 
-    def __init__(self, epoch: float = 1_000_000_000.0) -> None:
+    def __init__(self, epoch: float = EPOCH) -> None:
         self._epoch = epoch
 
     def now(self) -> float:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -26,7 +25,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from anabranch.clock import stopwatch
+from anabranch.clock import stopwatch, wall_time
 from anabranch.errors import (
     JournalError,
     WorkflowCancelledByUser,
@@ -185,7 +184,7 @@ class Run:
         self._calls = engine.calls
         self._timeout = timeout
         self._stopwatch = stopwatch()
-        self._epoch = time.time() - self._stopwatch()
+        self._epoch = wall_time() - self._stopwatch()
         self._thread = threading.get_ident()
         self._activities: dict[int, Activity] = {}
         self._timers: dict[TimerKey, asyncio.TimerHandle] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from os import PathLike
 from typing import Any, Final
 from uuid import uuid4
 
+from anabranch.clock import wall_time
 from anabranch.errors import (
     Fenced,
     JournalConflict,
@@ -274,7 +274,7 @@ class Runs:
             await self._dispatcher.cancel(run_id)
             return False
         info = await self.get(run_id)
-        if info.leased_until > time.time() and info.owner:
+        if info.leased_until > wall_time() and info.owner:
             return False
         return await self._end(run_id)
 
@@ -288,7 +288,7 @@ class Runs:
         commit = Commit(
             epoch=opened.info.epoch,
             position=opened.info.position,
-            facts=[_bare(codec, Cancelled(time.time()))],
+            facts=[_bare(codec, Cancelled(wall_time()))],
             published=[written_event(codec, event)],
             taken=[message.number for message in opened.messages],
             status="cancelled",
@@ -320,7 +320,8 @@ class Runs:
         commit = Commit(
             epoch=info.epoch,
             position=info.position,
-            facts=[_bare(self._codec(info.workflow), Retried(time.time()))],
+            facts=[_bare(self._codec(info.workflow), Retried(wall_time()))],
+            reopens=True,
         )
         try:
             await self.store.commit(run_id, commit)
@@ -428,7 +429,7 @@ class Runs:
             raise UsageError("purge needs a run_id, or older_than=seconds, and not both")
         if run_id is not None:
             return int(await self.store.purge(run_id))
-        before = time.time() - (older_than or 0.0)
+        before = wall_time() - (older_than or 0.0)
         purged = 0
         while found := await self.store.runs(
             statuses=statuses, updated_before=before, limit=200
@@ -461,7 +462,7 @@ def _bare(codec: Codec, fact: Cancelled | Retried) -> bytes:
 
 def _due(at: datetime | None, delay: float) -> float:
     if at is None:
-        return time.time() + delay if delay > 0 else 0.0
+        return wall_time() + delay if delay > 0 else 0.0
     if delay:
         raise UsageError("a run begins at a time or after a delay: give one of them")
     if at.tzinfo is None:

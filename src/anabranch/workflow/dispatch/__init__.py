@@ -1,5 +1,6 @@
 """Who drives runs, and where."""
 
+from anabranch.workflow.dispatch.local import LocalDispatcher
 from anabranch.workflow.dispatch.protocol import (
     Dispatcher,
     Done,
@@ -9,4 +10,12 @@ from anabranch.workflow.dispatch.protocol import (
     Waiting,
 )
 
-__all__ = ["Dispatcher", "Done", "Driven", "Driver", "Elsewhere", "Waiting"]
+__all__ = [
+    "Dispatcher",
+    "Done",
+    "Driven",
+    "Driver",
+    "Elsewhere",
+    "LocalDispatcher",
+    "Waiting",
+]

@@ -27,7 +27,7 @@ comes; or how it has ended."""
 FINAL: Final[frozenset[Status]] = frozenset(
     ("completed", "failed", "cancelled", "timed out")
 )
-"""Those that do not change any more."""
+"""Those in which a run has ended: nothing is written to it, unless it is reopened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +161,7 @@ class Commit:
         note: What it waits for, or why it has failed.
         result: What it gave, if it has ended.
         snapshot: The state behind these facts.
+        reopens: Whether the run has ended and now goes on; a run that has not ended cannot.
         keep_from: With a snapshot: facts before this position may be dropped, and
             snapshots at earlier ones; but always the newest snapshot stays.
     """
@@ -176,6 +177,7 @@ class Commit:
     result: bytes | None = None
     snapshot: bytes | None = None
     keep_from: int = 0
+    reopens: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,8 @@ class Store(Protocol):
 
         Raises:
             Fenced: Somebody has opened the run since, or it is gone.
-            JournalConflict: Its journal ends elsewhere.
+            JournalConflict: Its journal ends elsewhere, or it has ended, or not ended and
+                is to be reopened.
         """
         ...
 
