@@ -43,7 +43,7 @@ class Adopted:
     """From here on the workflow has another plan: the run goes on from this snapshot."""
 
     at: float
-    snapshot: Any
+    snapshot: str
 
 
 @dataclass(slots=True)

@@ -168,7 +168,7 @@ class Reading:
             yield entry
             self._check(entry)
             if entry.kind == "Adopted":
-                self._adopt(entry.fact[2])
+                self._adopt(json.loads(entry.fact[2]))
             else:
                 self.machine.apply(self._codec.read_fact(entry.fact))
             self._position += 1

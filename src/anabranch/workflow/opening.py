@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anabranch.errors import JournalError
+from anabranch.errors import JournalError, VersionMismatch
 from anabranch.workflow.codec import Codec
 from anabranch.workflow.desk import Desk, desk_of
 from anabranch.workflow.events import Event
@@ -97,6 +97,12 @@ async def take_up(run: Run, desk: Desk) -> None:
     store, engine = desk.store, run.engine
     codec, shape = engine.codec, engine.shape
     opened = await store.open(run.id, owner=desk.owner, lease=desk.lease)
+    if opened.info.workflow != engine.name:
+        raise VersionMismatch(
+            f"run {run.id!r} is of workflow {opened.info.workflow}, not of {engine.name}: "
+            "go on with that one, or give this run another run_id",
+            run_id=run.id,
+        )
     reading, state = read_back(opened, codec, engine.name)
     old = reading.shape
     if state.outcome is not None:
@@ -116,7 +122,8 @@ async def take_up(run: Run, desk: Desk) -> None:
     run.recorder = recorder = Recorder(run, store, codec, opened, shape)
     if old != shape:
         # What comes is of other rules, so the journal says from where on.
-        recorder.record([Adopted(run.now(), written_state(codec, state, shape))])
+        snapshot = json.dumps(written_state(codec, state, shape))
+        recorder.record([Adopted(run.now(), snapshot)])
     desk.add(run)
     run.begin()
     recorder.receive(opened.messages)

@@ -44,6 +44,7 @@ from anabranch.workflow.history import (
 from anabranch.workflow.marks import IsWorkflow
 from anabranch.workflow.opening import Beginning, new_run
 from anabranch.workflow.recorder import CANCEL, read_event, written_event, written_message
+from anabranch.workflow.schedule import PREFIX, Schedule, planned
 from anabranch.workflow.standing import due_at
 from anabranch.workflow.stores.places import store_at
 from anabranch.workflow.stores.protocol import (
@@ -55,6 +56,7 @@ from anabranch.workflow.stores.protocol import (
     Store,
 )
 from anabranch.workflow.versions import Shape
+from anabranch.workflow.workflow import Workflow
 
 __all__ = ["Runs"]
 
@@ -129,6 +131,51 @@ class Runs:
         if self._dispatcher is not None:
             not_before = due or None
             await self._dispatcher.start(run_id, workflow=workflow, not_before=not_before)
+
+    async def schedule(
+        self,
+        workflow: Workflow,
+        name: str,
+        cron: str,
+        start_event: Any = None,
+        *,
+        timezone: str = "UTC",
+        **kwargs: Any,
+    ) -> None:
+        """Have runs of a workflow started at times, by its workers.
+
+        Each run is named after the schedule and its time, and no time is served twice. A
+        time at which no worker was there is served when there is one; of several, the
+        first. A schedule of this name that is there is replaced, unless it is the same.
+
+        Args:
+            workflow: Whose runs.
+            name: The schedule's.
+            cron: Five fields: minute, hour, day, month, day of the week.
+            start_event: What the runs begin with; default one made of the other arguments.
+            timezone: Where the fields are read.
+            **kwargs: The fields of the start event.
+
+        Raises:
+            UsageError: The fields say no time.
+            ImportError: The extra ``schedule`` is not installed.
+        """
+        event = engine_of(workflow).start_event(start_event, kwargs)
+        plan = planned(name, cron, timezone, event)
+        scheduling = Schedule(workflow, self.store)
+        run_id = PREFIX + name
+        info = await self.store.info(run_id)
+        if info is not None:
+            new = Beginning(plan).written(engine_of(scheduling).codec)
+            begin = (await self.store.history(run_id)).begin
+            if info.status not in FINAL and begin == new:
+                return
+            await self.store.purge(run_id)
+        await self.start(scheduling, plan, run_id=run_id)
+
+    async def unschedule(self, name: str) -> bool:
+        """End a schedule; runs that it has started go on. False if there is none."""
+        return await self.store.purge(PREFIX + name)
 
     # -------------------------------------------------------------------- looking
 

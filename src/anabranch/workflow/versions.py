@@ -23,6 +23,18 @@ from anabranch.workflow.state import Lane, RunState
 
 # What does not change where events go.
 _FREE: Final = frozenset({"num_workers", "timeout"})
+_USUAL: Final[Mapping[str, Any]] = {
+    "trigger": "each",
+    "subclasses": False,
+    "take": None,
+    "num_workers": 4,
+    "timeout": None,
+    "fans_out": (),
+    "collectors": (),
+    "handler": None,
+    "recovers": False,
+    "max_recoveries": 1,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +93,19 @@ def shape_of(plan: Plan, versions: Versions, codec: Codec) -> Shape:
         {
             "start": codec.to_plain(plan.start),
             "stops": codec.to_plain(list(plan.stops)),
-            "steps": {
-                name: {f.name: codec.to_plain(getattr(step, f.name)) for f in fields(step)}
-                for name, step in plan.steps.items()
-            },
+            "steps": {name: _written(step, codec) for name, step in plan.steps.items()},
         },
     )
+
+
+def _written(step: StepPlan, codec: Codec) -> dict[str, Any]:
+    """A step without what most steps have."""
+    held = {f.name: getattr(step, f.name) for f in fields(step)}
+    return {
+        part: codec.to_plain(value)
+        for part, value in held.items()
+        if part != "name" and value != _USUAL.get(part, ...)
+    }
 
 
 def plan_of(shape: Shape, codec: Codec, *, workflow: str, run_id: str) -> Plan:
@@ -98,7 +117,13 @@ def plan_of(shape: Shape, codec: Codec, *, workflow: str, run_id: str) -> Plan:
     plain = shape.plan
     try:
         steps = {
-            name: StepPlan(**{part: codec.from_plain(v) for part, v in held.items()})
+            name: StepPlan(
+                **{
+                    "name": name,
+                    **_USUAL,
+                    **{part: codec.from_plain(v) for part, v in held.items()},
+                }
+            )
             for name, held in plain["steps"].items()
         }
         stops = tuple(codec.from_plain(plain["stops"]))
@@ -118,11 +143,11 @@ def differences(old: Shape, new: Shape) -> list[str]:
     added = [f"step {name!r} is new" for name in now if name not in before]
     changed = [
         f"step {name!r} had {part} {_said(before[name].get(part))} and has "
-        f"{_said(held[part])}"
+        f"{_said(held.get(part))}"
         for name, held in now.items()
         if name in before
-        for part in held
-        if part not in _FREE and held[part] != before[name].get(part)
+        for part in {**before[name], **held}
+        if part not in _FREE and held.get(part) != before[name].get(part)
     ]
     return [*gone, *added, *changed]
 

@@ -19,11 +19,12 @@ from anabranch.workflow.dispatch.protocol import (
     Waiting,
 )
 from anabranch.workflow.engine import Engine, engine_of
-from anabranch.workflow.marks import IsWorkflow
 from anabranch.workflow.opening import take_up
 from anabranch.workflow.recorder import CANCEL
 from anabranch.workflow.run import Run
+from anabranch.workflow.schedule import Schedule
 from anabranch.workflow.stores.protocol import FINAL, Store
+from anabranch.workflow.workflow import Workflow
 
 __all__ = ["Worker"]
 
@@ -49,7 +50,7 @@ class Worker:
 
     def __init__(
         self,
-        *workflows: IsWorkflow,
+        *workflows: Workflow,
         dispatcher: Dispatcher | None = None,
         keep: float = KEEP_S,
     ) -> None:
@@ -71,6 +72,9 @@ class Worker:
             engine.check_once()
         self.store: Store = store
         self.dispatcher: Dispatcher = dispatcher or LocalDispatcher(store)
+        for workflow in workflows:
+            schedule = engine_of(Schedule(workflow, store, dispatcher))
+            self._engines[schedule.name] = schedule
         self._keep_s = keep
 
     @property
