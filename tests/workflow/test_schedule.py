@@ -11,6 +11,7 @@ from anabranch.errors import UsageError
 from anabranch.testing import VirtualClock, run_virtual
 from anabranch.workflow import (
     MemoryStore,
+    RunInfo,
     Runs,
     StartEvent,
     StopEvent,
@@ -103,7 +104,7 @@ def test_each_time_is_served_once_whoever_works() -> None:
         await work(2 * 3600)
         assert len(await served(runs, flow)) == len(names)
 
-    async def served(runs: Runs, flow: Report) -> list[object]:  # type: ignore[type-arg]
+    async def served(runs: Runs, flow: Report) -> list[RunInfo]:
         return list(await runs.find(workflow=flow.workflow_name))
 
     run_virtual(main())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anabranch.errors import VersionMismatch
+from anabranch.errors import JournalError, VersionMismatch
 from anabranch.testing import VirtualClock, run_virtual
 from anabranch.workflow import (
     Context,
@@ -22,6 +22,7 @@ from anabranch.workflow import (
     Workflow,
     step,
 )
+from anabranch.workflow.testing import replay
 
 NAME = "flow"
 
@@ -68,7 +69,9 @@ class Longer(Old):
     """Has a step more on the way."""
 
     @step
-    async def second(self, ctx: Context, ev: Go) -> Extra | None:
+    async def second(  # type: ignore[override]
+        self, ctx: Context, ev: Go
+    ) -> Extra | None:
         if ev.n == 2:
             await ctx.wait_for_event(Reply)
             return Extra()
@@ -232,3 +235,24 @@ def test_a_run_whose_events_are_gone_is_refused() -> None:
             )
 
     run_virtual(main())
+
+
+def test_an_old_history_is_tried_against_new_code() -> None:
+    async def exported() -> str:
+        store = await begun()
+        return await Runs(store).export("r")
+
+    history = run_virtual(exported())
+    nowhere = MemoryStore()
+    same = replay(history, make(Tuned, nowhere))
+    assert (same.status, same.steps) == ("waiting", {"first": 1, "second": 2})
+    assert (same.under_way, same.differences) == (["second"], [])
+    assert same.state.count == 1
+    with pytest.raises(VersionMismatch, match="step 'third' is new"):
+        replay(history, make(Longer, nowhere))
+    migrations = {"": Migration()}
+    longer = replay(history, make(Longer, nowhere, version="2", migrations=migrations))
+    assert longer.differences[0] == "step 'third' is new"
+    for damaged in ("", "[]", "{}", history.replace('"format": 1', '"format": 2')):
+        with pytest.raises(JournalError, match="history"):
+            replay(damaged, make(Old, nowhere))

@@ -465,7 +465,7 @@ def test_a_run_is_forked_from_any_step_with_other_input_or_state() -> None:
         changed = await forked(at=ends["second"], event=Asked(text="b"))
         assert changed == ("b1", ["second"])
         assert await forked(at=ends["first"]) == ("a1", ["first", "second"])
-        begun = await forked(at=0, event=StartEvent(text="c"))  # type: ignore[call-arg]
+        begun = await forked(at=0, event=StartEvent(text="c"))
         assert begun == ("c1", ["first", "second"])
         with pytest.raises(UsageError, match="no entry 99"):
             await runs.fork("r", at=99)

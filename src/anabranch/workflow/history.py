@@ -21,7 +21,7 @@ from anabranch.workflow.facts import (
 )
 from anabranch.workflow.machine import Machine
 from anabranch.workflow.state import RunState
-from anabranch.workflow.stores.protocol import Snapshot
+from anabranch.workflow.stores.protocol import History, RunInfo, Snapshot
 from anabranch.workflow.versions import Shape, plan_of
 
 # A snapshot is taken after so many facts at the least, and not before they are as large as
@@ -191,6 +191,66 @@ class Reading:
                 f"{entry.kind!r}, and with these rules this execution {now}",
                 run_id=self._run_id,
             )
+
+
+def written_history(history: History) -> str:
+    """A history as JSON, to be kept outside its store."""
+    info, snapshot = history.info, history.snapshot
+    plain = {
+        "format": 1,
+        "run_id": info.run_id,
+        "workflow": info.workflow,
+        "status": info.status,
+        "shape": json.loads(info.shape),
+        "begin": None if history.begin is None else json.loads(history.begin),
+        "from": 0 if snapshot is None else snapshot.position,
+        "snapshot": None if snapshot is None else json.loads(snapshot.state),
+        "entries": [json.loads(fact) for fact in history.facts],
+    }
+    return json.dumps(plain, indent=1)
+
+
+def history_of(written: str) -> History:
+    """A history from its JSON.
+
+    Raises:
+        JournalError: It is none.
+    """
+    try:
+        plain = json.loads(written)
+        if plain["format"] != 1:
+            raise JournalError(
+                f"a history has format {plain['format']}, and this version reads 1: "
+                "export it again, or read it with the version that wrote it"
+            )
+        facts = [json.dumps(entry).encode() for entry in plain["entries"]]
+        first, state = plain["from"], plain["snapshot"]
+        shape = plain["shape"]
+        info = RunInfo(
+            run_id=plain["run_id"],
+            workflow=plain["workflow"],
+            version=shape["version"],
+            shape=json.dumps(shape).encode(),
+            status=plain["status"],
+            epoch=0,
+            position=first + len(facts),
+            published=0,
+            created_at=0.0,
+            updated_at=0.0,
+            due_at=None,
+            owner="",
+            leased_until=0.0,
+            note="",
+            result=None,
+            origin=None,
+        )
+        snapshot = None if state is None else Snapshot(first, json.dumps(state).encode())
+        begin = None if plain["begin"] is None else json.dumps(plain["begin"]).encode()
+        return History(info=info, begin=begin, snapshot=snapshot, facts=facts)
+    except (ValueError, LookupError, TypeError) as error:
+        raise JournalError(
+            f"this is no history of a run ({error!r}): give what Runs.export gave"
+        ) from error
 
 
 @dataclass(slots=True)

@@ -39,6 +39,7 @@ from anabranch.workflow.history import (
     Reading,
     begins_at,
     read_entry,
+    written_history,
     written_state,
 )
 from anabranch.workflow.marks import IsWorkflow
@@ -268,6 +269,14 @@ class Runs:
         history = await self.store.history(run_id)
         first = 0 if history.snapshot is None else history.snapshot.position
         return [read_entry(first + n, fact) for n, fact in enumerate(history.facts)]
+
+    async def export(self, run_id: str) -> str:
+        """The history of a run as JSON, for :func:`anabranch.workflow.testing.replay`.
+
+        Raises:
+            RunNotFound: There is none of this name.
+        """
+        return written_history(await self.store.history(run_id))
 
     # ------------------------------------------------------------------- steering
 

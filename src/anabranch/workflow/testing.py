@@ -1,17 +1,23 @@
-"""Running a workflow to its end in a test, with all that it streamed."""
+"""Running a workflow to its end in a test, and old histories against new code."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anabranch.workflow import standing
 from anabranch.workflow.context import Context
+from anabranch.workflow.engine import engine_of
 from anabranch.workflow.events import Event, EventType, StartEvent
+from anabranch.workflow.history import Reading, history_of
+from anabranch.workflow.stores.protocol import Status
+from anabranch.workflow.versions import Shape, adopt, differences, migrate, migration_of
 from anabranch.workflow.workflow import Workflow
 
-__all__ = ["WorkflowTestResult", "WorkflowTestRunner"]
+__all__ = ["Replayed", "WorkflowTestResult", "WorkflowTestRunner", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +71,66 @@ class WorkflowTestRunner:
         result = await handler
         counts = Counter(type(event) for event in collected)
         return WorkflowTestResult(collected, dict(counts), result, handler.ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of a history with the code as it is.
+
+    Attributes:
+        status: How the run stands at its end.
+        steps: The executions that have ended, by their step.
+        under_way: The steps that would begin anew, or go on waiting.
+        differences: What is different between the graph that the history ends with and the
+            workflow's, as parts of a sentence.
+        state: The state that steps share.
+    """
+
+    status: Status
+    steps: dict[str, int]
+    under_way: list[str]
+    differences: list[str]
+    state: Any
+
+
+def replay(history: str, workflow: Workflow) -> Replayed:
+    """Take a run up from its history with this workflow, as far as nothing is run.
+
+    Keep the histories of real runs beside the tests, and a change that they could not go on
+    with is found before it is deployed.
+
+    Args:
+        history: What :meth:`Runs.export <anabranch.workflow.Runs.export>` gave.
+        workflow: With its ``version`` and ``migrations``, as it would be deployed.
+
+    Raises:
+        VersionMismatch: The run could not go on; the sentence says what differs.
+        ContextSerdeError: It holds an event or a value that cannot be read any more.
+        JournalError: It is no history.
+    """
+    read = history_of(history)
+    engine = engine_of(workflow)
+    name, run_id, codec = engine.name, read.info.run_id, engine.codec
+    shape = Shape.read(json.loads(read.info.shape))
+    reading = Reading(codec, workflow=name, run_id=run_id, shape=shape)
+    if read.snapshot is not None:
+        reading.go_to(read.snapshot)
+    steps = Counter[str]()
+    for entry in reading.read(read.facts):
+        if entry.kind == "Returned" and entry.step is not None:
+            steps[entry.step] += 1
+    old, state = reading.shape, reading.machine.state
+    if state.outcome is None:
+        versions = engine.settings.versions
+        migration = migration_of(old, engine.shape, versions, workflow=name, run_id=run_id)
+        if migration is None:
+            adopt(state, engine.plan, workflow=name)
+        else:
+            migrate(state, migration, engine.plan, workflow=name)
+    return Replayed(
+        status=standing.status(state),
+        steps=dict(steps),
+        under_way=sorted(e.step for e in state.executions.values()),
+        differences=differences(old, engine.shape),
+        state=state.store,
+    )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
@@ -286,7 +286,11 @@ class Context(IsContext, Generic[ModelT]):
         )
         return cast("Coroutine[Any, Any, E]", waiting)
 
-    async def once(self, key: str, fn: Callable[[], Awaitable[T] | T]) -> T:
+    @overload
+    async def once(self, key: str, fn: Callable[[], Awaitable[T]]) -> T: ...
+    @overload
+    async def once(self, key: str, fn: Callable[[], T]) -> T: ...
+    async def once(self, key: str, fn: Callable[[], Any]) -> Any:
         """What ``fn()`` gave the first time that this execution of the step came here.
 
         The value is kept with the execution: a further attempt gets it, and in a run with a
@@ -298,7 +302,7 @@ class Context(IsContext, Generic[ModelT]):
             fn: Called without arguments; may give an awaitable. What it gives must be
                 something that the workflow's serializer can write.
         """
-        return cast("T", await self._in_step("once").once(key, fn))
+        return await self._in_step("once").once(key, fn)
 
     def retry_info(self) -> RetryInfo:
         """What went before in this execution of the step."""
