@@ -7,12 +7,17 @@ trace of it.
 
 Who changes the state with ``edit_state`` has the *turn* until then: others who do the same
 wait for it, so that no change is made from a state that was about to change.
+
+A body that is begun anew behind a record does again what it did before it. So that this is
+not recorded twice, each thing has a name: its kind, what it is about, and the how-manyth it
+is. What it is called with may differ; so what a model said is remembered with ``ctx.once``.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from anabranch.workflow.context.paths import changes, copied, edited
@@ -26,12 +31,13 @@ if TYPE_CHECKING:
 class Draft:
     """The facts that a body will add with the next one that is recorded."""
 
-    __slots__ = ("_activity", "_has_turn", "_seen", "_store", "_view", "facts")
+    __slots__ = ("_activity", "_counts", "_has_turn", "_seen", "_store", "_view", "facts")
 
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
         self.facts: list[Fact] = []
         self._has_turn = False
+        self._counts: dict[str, int] = {}
         self._store: StateStore[Any] | None = None
         self._view: Any = None
         self._seen = 0
@@ -44,8 +50,18 @@ class Draft:
         return self._store
 
     def add(self, fact: Sent | Written) -> None:
-        """Do this with the next record."""
-        self.facts.append(fact)
+        """Do this with the next record, unless an earlier attempt has done it."""
+        kind = type(fact.event).__qualname__
+        step = fact.step if isinstance(fact, Sent) else None
+        name = self._name(f"{type(fact).__name__} {kind} {step or ''}")
+        if name is not None:
+            self.facts.append(replace(fact, name=name))
+
+    def _name(self, what: str) -> str | None:
+        """A name for the next of its kind; ``None`` if an earlier attempt has done it."""
+        self._counts[what] = number = self._counts.get(what, 0) + 1
+        name = f"{what}#{number}"
+        return None if name in (self._activity.execution.made or ()) else name
 
     def take(self) -> list[Fact]:
         """All that is to be recorded now; the turn is passed on."""
@@ -90,10 +106,10 @@ class Draft:
 
     def edit(self, path: str, value: Any) -> None:
         """Change the state, unless an earlier attempt has done so already."""
-        activity = self._activity
-        name = activity.nth(f"edit {path}")
-        if name in (activity.execution.made or ()):
+        name = self._name(f"Edited {path}")
+        if name is None:
             return
+        activity = self._activity
         value = copied(value)
         view, self._view = self._own(), None
         self._view = edited(view, path, copied(value))

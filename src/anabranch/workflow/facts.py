@@ -77,12 +77,16 @@ class Failed:
 
 @dataclass(slots=True)
 class Sent:
-    """An event was sent, to one step or all, by an execution or from outside."""
+    """An event was sent, to one step or all, by an execution or from outside.
+
+    An execution may name what it does, so that another attempt does not do it again.
+    """
 
     at: float
     event: Event
     step: str | None
     by: int | None
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -111,6 +115,7 @@ class Written:
     at: float
     event: Event
     by: int | None = None
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -139,10 +144,7 @@ class Waited:
 
 @dataclass(slots=True)
 class Edited:
-    """The shared state was changed: ``path`` is now ``value``, or all of it if empty.
-
-    An execution names its change, so that another attempt does not make it again.
-    """
+    """The shared state was changed: ``path`` is now ``value``, or all of it if empty."""
 
     at: float
     path: str

@@ -65,7 +65,6 @@ from anabranch.workflow.facts import (
 from anabranch.workflow.plan import Plan, StepPlan
 from anabranch.workflow.state import (
     NO_RECOVERIES,
-    STREAM,
     Execution,
     Lane,
     Outcome,
@@ -460,14 +459,24 @@ class Machine:
         return taken or route.asks
 
     def _sent(self, fact: Sent) -> None:
-        by = None if fact.by is None else self.state.executions.get(fact.by)
-        if by is None or _is_new(by, fact.event, fact.step):
+        by = self._by(fact)
+        if by is None or fact.name or _is_new(by, fact.event, fact.step):
             self._emit(fact.event, by, fact.step)
 
     def _written(self, fact: Written) -> None:
-        by = None if fact.by is None else self.state.executions.get(fact.by)
-        if by is None or _is_new(by, fact.event, STREAM):
-            self._out.append(Publish(fact.event))
+        self._by(fact)
+        self._out.append(Publish(fact.event))
+
+    def _by(self, fact: Sent | Written | Edited) -> Execution | None:
+        """Who has done this, which notes that it was done if it has a name."""
+        if fact.by is None:
+            return None
+        by = self.state.executions.get(fact.by)
+        if by is not None and fact.name:
+            if by.made is None:
+                by.made = set()
+            by.made.add(fact.name)
+        return by
 
     def _received(self, fact: Received) -> None:
         if not self._emit(fact.event, None, fact.step, is_kept=True):
@@ -476,9 +485,7 @@ class Machine:
 
     def _edited(self, fact: Edited) -> None:
         state = self.state
-        by = None if fact.by is None else state.executions.get(fact.by)
-        if by is not None:
-            by.made = {*(by.made or ()), fact.name}
+        self._by(fact)
         state.store = edited(state.store, fact.path, fact.value)
 
     def _remembered(self, fact: Remembered) -> None:

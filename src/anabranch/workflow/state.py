@@ -25,8 +25,6 @@ Status: TypeAlias = Literal["queued", "running", "waiting", "woken", "backoff"]
 End: TypeAlias = Literal["completed", "failed", "cancelled", "timed out"]
 TimerKey: TypeAlias = tuple[Any, ...]
 
-# In the place of a step's name: what was sent there is for those who watch.
-STREAM: Final = ""
 NO_RECOVERIES: Final[Mapping[str, int]] = {}
 
 
@@ -46,8 +44,7 @@ class Execution:
         error: What the last attempt raised.
         failed_at: When.
         due_at: When the next attempt begins.
-        sent: What it has sent, with the step it was for, or written to the :data:`STREAM`.
-            Another attempt sends it again.
+        sent: What it has sent, with the step it was for. Another attempt sends it again.
         unmatched: What earlier attempts had sent, and this one has not yet.
         taken: What it has collected, by buffer; another attempt gets the same.
         given: The buffers that have its event.
@@ -55,7 +52,7 @@ class Execution:
             waited in vain.
         pending: How many it waits for.
         memos: What it need not find out again, by key.
-        made: Its changes of the shared state, by name; another attempt does not make them.
+        made: Names of what it has done and another attempt does not do again.
     """
 
     id: int
