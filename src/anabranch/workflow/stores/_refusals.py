@@ -30,8 +30,13 @@ def conflict(run_id: str, position: int, found: int) -> JournalConflict:
     )
 
 
-def ended(run_id: str, status: str) -> JournalConflict:
-    """For who adds to a run that has ended."""
+def ended(run_id: str, status: str, *, reopens: bool = False) -> JournalConflict:
+    """For who adds to a run that has ended, or reopens one that has not."""
+    if reopens:
+        return JournalConflict(
+            f"run {run_id!r} is {status}: only one that has ended is reopened",
+            run_id=run_id,
+        )
     return JournalConflict(
         f"run {run_id!r} has ended ({status}): nothing can be added to it", run_id=run_id
     )

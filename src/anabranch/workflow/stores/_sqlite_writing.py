@@ -14,6 +14,10 @@ from anabranch.workflow.stores import _sqlite_reading as reading
 from anabranch.workflow.stores.protocol import FINAL, Commit, NewRun, Opened
 
 # Three times of four a run is due as it was: then the index of due runs is left alone.
+_REOPEN: Final = """
+UPDATE runs SET status = 'running' WHERE run_id = ? AND epoch = ? AND position = ?
+AND status IN ('completed', 'failed', 'cancelled', 'timed out')
+"""
 _ADVANCE: Final = """
 UPDATE runs SET position = position + ?, published = published + ?, status = ?,
     note = ?, result = ?, updated_at = ?
@@ -68,6 +72,8 @@ def commit(db: sqlite3.Connection, run_id: str, commit: Commit, now: float) -> N
     what = (len(facts), len(published), commit.status, commit.note, commit.result, now)
     which = (run_id, commit.epoch, commit.position)
     due_at = None if is_over else commit.due_at
+    if commit.reopens and not db.execute(_REOPEN, which).rowcount:
+        _refuse(db, run_id, commit)
     if not db.execute(_ADVANCE, (*what, *which, due_at)).rowcount:
         if not db.execute(_ADVANCE_DUE, (*what, due_at, *which)).rowcount:
             _refuse(db, run_id, commit)
@@ -222,6 +228,6 @@ def _refuse(db: sqlite3.Connection, run_id: str, commit: Commit) -> None:
     found = _place(db, run_id)
     if found is None or found[0] != commit.epoch:
         raise refusals.fenced(run_id, commit.epoch, None if found is None else found[0])
-    if found[2] in FINAL:
-        raise refusals.ended(run_id, found[2])
+    if (found[2] in FINAL) is not commit.reopens:
+        raise refusals.ended(run_id, found[2], reopens=commit.reopens)
     raise refusals.conflict(run_id, commit.position, found[1])
