@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -28,7 +28,9 @@ from anabranch.workflow.stores.protocol import Commit
 MOST_AT_ONCE: Final = 128
 MOST_BYTES_AT_ONCE: Final = 4_000_000
 
-COMMIT: Final = "SELECT {schema}.commit_all($1, $2, $3, $4)"
+ONE: Final = """
+SELECT {schema}.commit_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"""
+ALL: Final = "SELECT {schema}.commit_all($1, $2, $3, $4)"
 
 
 class Tokens:
@@ -48,32 +50,50 @@ class Tokens:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A commit as it is sent: see ``commit_all`` in the schema."""
+    """A commit that is to be written.
+
+    Attributes:
+        note: As the server can hold it.
+        answer: Whether it was written, for who waits.
+    """
 
     run_id: str
-    numbers: list[int]
-    texts: list[str]
-    due_at: float | None
-    bodies: list[bytes | None]
-    size: int
+    commit: Commit
+    note: str
+    token: int
     answer: asyncio.Future[bool] | None = None
 
-    @classmethod
-    def of(cls, run_id: str, commit: Commit, note: str, token: int) -> Entry:
-        return cls(
-            run_id,
-            [
-                *(commit.epoch, commit.position, token, commit.keep_from),
-                *(len(commit.taken), len(commit.facts), len(commit.published)),
-                *commit.taken,
-            ],
-            [run_id, commit.status, note],
-            commit.due_at,
-            [*commit.facts, *commit.published, commit.result, commit.snapshot],
-            sum(map(len, commit.facts))
-            + sum(map(len, commit.published))
-            + len(commit.snapshot or b""),
-        )
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        commit = self.commit
+        snapshot = commit.snapshot or b""
+        return sum(map(len, (*commit.facts, *commit.published, snapshot)))
+
+
+def _one(entry: Entry) -> list[object]:
+    """As ``commit_one`` takes it."""
+    commit = entry.commit
+    return [
+        *(entry.run_id, commit.epoch, commit.position, entry.token),
+        *(Bodies(commit.facts), Bodies(commit.published), Longs(commit.taken)),
+        *(commit.status, commit.due_at, entry.note),
+        *(commit.result, commit.snapshot, commit.keep_from),
+    ]
+
+
+def _all(entries: list[Entry]) -> list[object]:
+    """As ``commit_all`` takes them."""
+    numbers, texts, times, bodies = Longs(), Texts(), Floats(), Bodies()
+    for entry in entries:
+        commit = entry.commit
+        facts, published, taken = commit.facts, commit.published, commit.taken
+        numbers += (commit.epoch, commit.position, entry.token, commit.keep_from)
+        numbers += (len(taken), len(facts), len(published), *taken)
+        texts += (entry.run_id, commit.status, entry.note)
+        times.append(commit.due_at)
+        bodies += (*facts, *published, commit.result, commit.snapshot)
+    return [numbers, texts, times, bodies]
 
 
 class Commits:
@@ -121,6 +141,7 @@ class Commits:
             while self._waiting:
                 entries = self._next()
                 await self._write_and_tell(entries)
+                await asyncio.sleep(0)  # who was told now may have more: it joins
         except BaseException as error:
             # The loop ends, or this code is wrong: nobody is left waiting.
             self._fail(entries, error)
@@ -170,23 +191,20 @@ class Commits:
         self._waiting.clear()
 
     async def _write(self, entries: list[Entry]) -> list[bool]:
-        values = (
-            Longs(number for entry in entries for number in entry.numbers),
-            Texts(text for entry in entries for text in entry.texts),
-            Floats(entry.due_at for entry in entries),
-            Bodies(body for entry in entries for body in entry.bodies),
-        )
+        is_one = len(entries) == 1
+        statement = ONE if is_one else ALL
+        values = _one(entries[0]) if is_one else _all(entries)
 
         async def once() -> list[bool]:
             if self._connection is None:
                 self._connection = await self._session.connect()
             try:
-                rows = await self._session.run(self._connection, COMMIT, values)
+                rows = await self._session.run(self._connection, statement, values)
             finally:
                 if self._connection.info.transaction_status != IDLE:
                     await self.close()
-            answers: list[bool] = rows[0][0]
-            return answers
+            answer: Any = rows[0][0]
+            return [answer] if is_one else answer
 
         return await self._session.persist(once)
 

@@ -127,12 +127,10 @@ CREATE FUNCTION {schema}.commit_one(
     a_result bytea, a_snapshot bytea, a_keep_from bigint
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    is_over boolean := a_status IN ('completed', 'failed', 'cancelled', 'timed out');
-    facts bigint := cardinality(a_facts);
-    events bigint := cardinality(a_published);
     took bigint := 0;
     first bigint;
     found_run bigint;
+    next_number bigint;
 BEGIN
     IF cardinality(a_taken) > 0 THEN
         SELECT key INTO found_run FROM {schema}.run
@@ -144,39 +142,41 @@ BEGIN
             WHERE run = found_run AND number = ANY (a_taken) AND body IS NOT NULL;
         GET DIAGNOSTICS took = ROW_COUNT;
     END IF;
-    WITH written AS (
-        UPDATE {schema}.run SET
-            status = a_status,
-            token = a_token,
-            position = position + facts,
-            published = published + events,
-            unread = unread - took,
-            updated_at = {schema}.seconds(),
-            due_at = CASE
-                WHEN is_over THEN NULL WHEN unread > took THEN 0 ELSE a_due_at END,
-            leased_until = CASE WHEN is_over THEN 0 ELSE leased_until END,
-            note = a_note,
-            result = a_result
-        WHERE run_id = a_run_id AND epoch = a_epoch AND position = a_position
-            AND token < a_token AND status NOT IN (
-                'completed', 'failed', 'cancelled', 'timed out')
-        RETURNING key, published
-    ), recorded AS (
-        INSERT INTO {schema}.fact
-            SELECT key, a_position, a_facts FROM written WHERE facts > 0
-    ), streamed AS (
-        INSERT INTO {schema}.stream
-            SELECT key, published - events + 1, a_published FROM written WHERE events > 0
-    )
-    SELECT key INTO found_run FROM written;
+    UPDATE {schema}.run SET
+        status = a_status,
+        token = a_token,
+        position = position + cardinality(a_facts),
+        published = published + cardinality(a_published),
+        unread = unread - took,
+        updated_at = {schema}.seconds(),
+        due_at = CASE
+            WHEN a_status IN ('completed', 'failed', 'cancelled', 'timed out') THEN NULL
+            WHEN unread > took THEN 0
+            ELSE a_due_at END,
+        leased_until = CASE
+            WHEN a_status IN ('completed', 'failed', 'cancelled', 'timed out') THEN 0
+            ELSE leased_until END,
+        note = a_note,
+        result = a_result
+    WHERE run_id = a_run_id AND epoch = a_epoch AND position = a_position
+        AND token < a_token AND status NOT IN (
+            'completed', 'failed', 'cancelled', 'timed out')
+    RETURNING key, published - cardinality(a_published) + 1 INTO found_run, next_number;
     IF NOT FOUND THEN
         RETURN EXISTS (
             SELECT FROM {schema}.run
             WHERE run_id = a_run_id AND epoch = a_epoch AND token = a_token
         );
     END IF;
+    IF cardinality(a_facts) > 0 THEN
+        INSERT INTO {schema}.fact VALUES (found_run, a_position, a_facts);
+    END IF;
+    IF cardinality(a_published) > 0 THEN
+        INSERT INTO {schema}.stream VALUES (found_run, next_number, a_published);
+    END IF;
     IF a_snapshot IS NOT NULL THEN
-        INSERT INTO {schema}.snapshot VALUES (found_run, a_position + facts, a_snapshot)
+        INSERT INTO {schema}.snapshot
+            VALUES (found_run, a_position + cardinality(a_facts), a_snapshot)
             ON CONFLICT (run, position) DO UPDATE SET state = excluded.state;
         SELECT max(position) INTO first FROM {schema}.snapshot
             WHERE run = found_run AND position <= a_keep_from;

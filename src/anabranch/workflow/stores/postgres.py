@@ -198,7 +198,7 @@ class PostgresStore:
 
     async def commit(self, run_id: str, commit: Commit) -> None:
         self._check(run_id)
-        entry = Entry.of(run_id, commit, _plain(commit.note), self._tokens.next())
+        entry = Entry(run_id, commit, _plain(commit.note), self._tokens.next())
         with self._asked() as asked:
             if not await asked.commits.write(entry):
                 info = await reading.info(asked.session, run_id)
