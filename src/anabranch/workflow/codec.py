@@ -6,13 +6,21 @@ step by step, and one that cannot be is refused with a sentence.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Final, cast
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from anabranch.errors import ContextSerdeError
-from anabranch.workflow.context.serializers import KIND, BaseSerializer, JsonSerializer
+from anabranch.workflow.context.serializers import (
+    KIND,
+    PLAIN,
+    BaseSerializer,
+    JsonSerializer,
+)
 from anabranch.workflow.facts import (
     Adopted,
     Began,
@@ -54,6 +62,20 @@ _FACTS: Final[Mapping[str, type[Any]]] = {
         Remembered, Collected, Waited, Edited, Fired, Cancelled,
     )
 }  # fmt: skip
+
+
+def dumps(plain: Any) -> bytes:
+    """Plain data as JSON, as ``json.loads`` reads it back."""
+    try:
+        # Five times as fast as the standard library's, which takes what this does not.
+        return to_json(plain, inf_nan_mode="constants")
+    except PydanticSerializationError:
+        return json.dumps(plain).encode()
+
+
+_PARTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in fields(kind)) for kind in _FACTS.values()
+}
 
 
 class Codec:
@@ -210,8 +232,12 @@ class Codec:
 
     def write_fact(self, fact: Fact) -> list[Any]:
         """A fact: its kind, and its fields in their order."""
-        held = [self.to_plain(getattr(fact, field.name)) for field in fields(fact)]
-        return [type(fact).__name__, *held]
+        plain: list[Any] = [type(fact).__name__]
+        for name in _PARTS[type(fact)]:
+            value = getattr(fact, name)
+            is_plain = type(value) in PLAIN
+            plain.append(value if is_plain else self.to_plain(value))
+        return plain
 
     def read_fact(self, plain: list[Any]) -> Fact:
         """A fact.
@@ -221,7 +247,7 @@ class Codec:
         """
         name, *held = plain
         kind = _FACTS.get(name)
-        if kind is None or len(held) != len(fields(kind)):
+        if kind is None or len(held) != len(_PARTS[kind]):
             raise ContextSerdeError(
                 f"a journal holds a {name!r} that is not known here: it was written by "
                 "another version"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from anabranch.errors import JournalError, VersionMismatch
-from anabranch.workflow.codec import VERSION, Codec, up_to_date
+from anabranch.workflow.codec import VERSION, Codec, dumps, up_to_date
 from anabranch.workflow.facts import (
     Edited,
     Fact,
@@ -69,7 +69,7 @@ def written_entry(codec: Codec, fact: Fact, state: RunState) -> bytes:
             "step": execution.step,
             "began_at": execution.began_at,
         }
-    return json.dumps(entry).encode()
+    return dumps(entry)
 
 
 def read_entry(position: int, written: bytes) -> Entry:
@@ -223,14 +223,14 @@ def history_of(written: str) -> History:
                 f"a history has format {plain['format']}, and this version reads 1: "
                 "export it again, or read it with the version that wrote it"
             )
-        facts = [json.dumps(entry).encode() for entry in plain["entries"]]
+        facts = [dumps(entry) for entry in plain["entries"]]
         first, state = plain["from"], plain["snapshot"]
         shape = plain["shape"]
         info = RunInfo(
             run_id=plain["run_id"],
             workflow=plain["workflow"],
             version=shape["version"],
-            shape=json.dumps(shape).encode(),
+            shape=dumps(shape),
             status=plain["status"],
             epoch=0,
             position=first + len(facts),
@@ -244,8 +244,8 @@ def history_of(written: str) -> History:
             result=None,
             origin=None,
         )
-        snapshot = None if state is None else Snapshot(first, json.dumps(state).encode())
-        begin = None if plain["begin"] is None else json.dumps(plain["begin"]).encode()
+        snapshot = None if state is None else Snapshot(first, dumps(state))
+        begin = None if plain["begin"] is None else dumps(plain["begin"])
         return History(info=info, begin=begin, snapshot=snapshot, facts=facts)
     except (ValueError, LookupError, TypeError) as error:
         raise JournalError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import JournalError, VersionMismatch
-from anabranch.workflow.codec import Codec
+from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.desk import Desk, desk_of
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Adopted, Ended, Publish
@@ -41,7 +41,7 @@ class Beginning:
             "start": codec.to_plain(self.start),
             "store": None if self.store is None else codec.to_plain(self.store),
         }
-        return json.dumps(plain).encode()
+        return dumps(plain)
 
     @classmethod
     def read(cls, codec: Codec, written: bytes) -> Beginning:
@@ -67,7 +67,7 @@ def new_run(
         run_id=run_id,
         workflow=engine.name,
         version=shape.version,
-        shape=json.dumps(shape.written()).encode(),
+        shape=dumps(shape.written()),
         begin=beginning.written(engine.codec),
         due_at=due_at,
     )

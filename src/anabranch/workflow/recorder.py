@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import AnabranchError, JournalError, UsageError
-from anabranch.workflow import standing
-from anabranch.workflow.codec import Codec
+from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Cancelled, Command, Edited, Fact, Publish, Received
 from anabranch.workflow.history import Keeping, written_entry, written_state
+from anabranch.workflow.standing import standing
 from anabranch.workflow.stores.protocol import Commit, Message, Opened, Store
 from anabranch.workflow.versions import Shape
 
@@ -101,19 +101,19 @@ class Recorder:
         snapshot = None
         keep_from = 0
         if keeping.is_due():
-            snapshot = json.dumps(written_state(codec, state, self._shape)).encode()
+            snapshot = dumps(written_state(codec, state, self._shape))
             keep_from = keeping.keep_from(self._position, snapshot)
         published = [c.event for c in commands if isinstance(c, Publish)]
-        outcome = state.outcome
+        outcome, stands = state.outcome, standing(state)
         return Commit(
             epoch=self.epoch,
             position=position,
             facts=facts,
             published=[written_event(codec, event) for event in published],
             taken=taken,
-            status=standing.status(state),
-            due_at=standing.due_at(state),
-            note=standing.note(state),
+            status=stands.status,
+            due_at=stands.due_at,
+            note=stands.note,
             result=None if outcome is None else written_event(codec, outcome.event),
             snapshot=snapshot,
             keep_from=keep_from,
@@ -166,7 +166,7 @@ class Recorder:
     async def release(self) -> bool:
         """Leave the run to others; false if something was sent that it is to do first."""
         run, store = self._run, self._store
-        due_at = standing.due_at(run.state)
+        due_at = standing(run.state).due_at
         if await store.release(run.id, epoch=self.epoch, due_at=due_at):
             return True
         self.receive(await store.messages(run.id))
@@ -175,7 +175,7 @@ class Recorder:
 
 def written_event(codec: Codec, event: Event) -> bytes:
     """An event of a stream."""
-    return json.dumps(codec.to_plain(event)).encode()
+    return dumps(codec.to_plain(event))
 
 
 def read_event(codec: Codec, written: bytes) -> Event:
@@ -203,7 +203,7 @@ def written_message(codec: Codec, event: Event, step: str | None) -> bytes:
     given: Any = event
     if not isinstance(given, Event):
         raise UsageError(f"only events can be sent to a run, not {event!r}")
-    return json.dumps({"event": codec.to_plain(event), "step": step}).encode()
+    return dumps({"event": codec.to_plain(event), "step": step})
 
 
 def read_message(codec: Codec, message: Message, now: float) -> Fact:

@@ -21,7 +21,7 @@ from anabranch.errors import (
     WorkflowRuntimeError,
     WorkflowTimeoutError,
 )
-from anabranch.workflow.codec import Codec
+from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.context.context import new_run_id
 from anabranch.workflow.context.paths import edited
 from anabranch.workflow.context.serializers import JsonSerializer
@@ -46,7 +46,7 @@ from anabranch.workflow.marks import IsWorkflow
 from anabranch.workflow.opening import Beginning, new_run
 from anabranch.workflow.recorder import CANCEL, read_event, written_event, written_message
 from anabranch.workflow.schedule import PREFIX, Schedule, planned
-from anabranch.workflow.standing import due_at
+from anabranch.workflow.standing import standing
 from anabranch.workflow.stores.places import store_at
 from anabranch.workflow.stores.protocol import (
     FINAL,
@@ -452,10 +452,10 @@ class Runs:
                 run_id=name,
                 workflow=info.workflow,
                 version=reading.shape.version,
-                shape=json.dumps(reading.shape.written()).encode(),
+                shape=dumps(reading.shape.written()),
                 begin=beginning if begins else None,
-                snapshot=None if snapshot is None else json.dumps(snapshot).encode(),
-                due_at=0.0 if begins else due_at(fork),
+                snapshot=None if snapshot is None else dumps(snapshot),
+                due_at=0.0 if begins else standing(fork).due_at,
                 origin=run_id,
             )
         )
@@ -513,7 +513,7 @@ class Runs:
 
 def _bare(codec: Codec, fact: Cancelled | Retried) -> bytes:
     """An entry that concerns the whole run."""
-    return json.dumps({"fact": codec.write_fact(fact)}).encode()
+    return dumps({"fact": codec.write_fact(fact)})
 
 
 def _due(at: datetime | None, delay: float) -> float:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.workflow import standing
 from anabranch.workflow.context import Context
 from anabranch.workflow.engine import engine_of
 from anabranch.workflow.events import Event, EventType, StartEvent
 from anabranch.workflow.history import Reading, history_of
+from anabranch.workflow.standing import standing
 from anabranch.workflow.stores.protocol import Status
 from anabranch.workflow.versions import Shape, adopt, differences, migrate, migration_of
 from anabranch.workflow.workflow import Workflow
@@ -128,7 +128,7 @@ def replay(history: str, workflow: Workflow) -> Replayed:
         else:
             migrate(state, migration, engine.plan, workflow=name)
     return Replayed(
-        status=standing.status(state),
+        status=standing(state).status,
         steps=dict(steps),
         under_way=sorted(e.step for e in state.executions.values()),
         differences=differences(old, engine.shape),

@@ -8,7 +8,6 @@ from typing import Final
 from uuid import uuid4
 
 from anabranch.errors import Fenced, RunNotFound, UsageError, VersionMismatch
-from anabranch.workflow import standing
 from anabranch.workflow.desk import Desk, desk_of
 from anabranch.workflow.dispatch.local import LocalDispatcher
 from anabranch.workflow.dispatch.protocol import (
@@ -23,6 +22,7 @@ from anabranch.workflow.opening import take_up
 from anabranch.workflow.recorder import CANCEL
 from anabranch.workflow.run import Run
 from anabranch.workflow.schedule import Schedule
+from anabranch.workflow.standing import rests, standing
 from anabranch.workflow.stores.protocol import FINAL, Store
 from anabranch.workflow.workflow import Workflow
 
@@ -135,7 +135,7 @@ class Worker:
                     return _ended(run)
                 rested.clear()
                 if (recorder := run.recorder) is not None and self._may_rest(run):
-                    due_at = standing.due_at(run.state)
+                    due_at = standing(run.state).due_at
                     # From here on it does nothing more, so nothing can come in between.
                     run.break_off(asyncio.CancelledError("the run rests"))
                     await run.settled()
@@ -151,9 +151,9 @@ class Worker:
 
     def _may_rest(self, run: Run) -> bool:
         recorder = run.recorder
-        if recorder is None or recorder.is_busy or not standing.rests(run.state):
+        if recorder is None or recorder.is_busy or not rests(run.state):
             return False
-        due_at = standing.due_at(run.state)
+        due_at = standing(run.state).due_at
         return due_at is None or due_at - run.now() > self._keep_s
 
 

@@ -41,7 +41,8 @@ __all__ = [
 # The key that marks a JSON object as the form of another value.
 KIND: Final = "__anabranch__"
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+# What JSON has as it is.
+PLAIN: Final = frozenset({type(None), bool, int, float, str})
 _PLAIN_NAMES: Final[Mapping[str, type[Any]]] = {
     f"builtins.{kind.__name__}": kind for kind in (bool, int, float, str, bytes, list, dict)
 } | {"builtins.NoneType": NoneType}
@@ -138,7 +139,7 @@ class JsonSerializer(BaseSerializer):
     def to_plain(self, value: Any) -> Any:
         """The value as what ``json`` can write."""
         kind: type[Any] = class_of(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             return value
         if kind is list:
             return [self.to_plain(item) for item in value]
@@ -456,7 +457,7 @@ def _plain_error(error: BaseException) -> dict[str, Any]:
         message = str(error)
     except Exception:
         message = f"{type(error).__name__}, which cannot be printed"
-    if error.args and all(type(arg) in _PLAIN for arg in error.args):
+    if error.args and all(type(arg) in PLAIN for arg in error.args):
         return {"v": message, "a": list(error.args)}
     return {"v": message}
 
