@@ -28,8 +28,10 @@ from anabranch.workflow.facts import (
     Waited,
 )
 from anabranch.workflow.labels import StepLabel, traced
+from anabranch.workflow.queues import Queue
 from anabranch.workflow.resource import Lifetime
 from anabranch.workflow.state import Execution, TimerKey
+from anabranch.workflow.turnstile import Turn
 
 if TYPE_CHECKING:
     from anabranch.workflow.context import Context
@@ -57,6 +59,7 @@ class Activity:
     __slots__ = (
         "_context",
         "_names",
+        "_turn",
         "_waits",
         "began_at",
         "call",
@@ -83,6 +86,7 @@ class Activity:
         # Few at a time, of a name or two: lists are smaller than dictionaries.
         self._waits: list[tuple[str, asyncio.Future[None]]] | None = None
         self._names: list[str] | None = None
+        self._turn: Turn | None = None
 
     @property
     def context(self) -> Context[Any]:
@@ -140,11 +144,10 @@ class Activity:
         try:
             if call.is_plain:
                 value = await call.function(**self._arguments())
-            elif call.remote is not None:
-                self._stop_time()
-                value = await call.remote.call(self._arguments(), self._begin_time)
+            elif call.queue is None:
+                value = await self._call()
             else:
-                value = await self._call_with_resources()
+                value = await self._call_in_turn(call.queue)
             events, fans_out = call.outputs(value)
             for event in events:
                 self._check_taken(event)
@@ -173,6 +176,21 @@ class Activity:
         if call.context is not None:
             arguments[call.context] = self.context
         return arguments
+
+    async def _call_in_turn(self, queue: Queue) -> Any:
+        self._turn = Turn(self, queue, waits=self._stop_time, begins=self._begin_time)
+        try:
+            await self._turn.take()
+            return await self._call()
+        finally:
+            await self._turn.give_back()
+
+    async def _call(self) -> Any:
+        remote = self.call.remote
+        if remote is None:
+            return await self._call_with_resources()
+        self._stop_time()
+        return await remote.call(self._arguments(), self._begin_time)
 
     async def _call_with_resources(self) -> Any:
         call, run = self.call, self.run
@@ -323,11 +341,16 @@ class Activity:
                 Waited(run.now(), execution.id, key, kind, requirements, timeout, asks)
             )
             try:
+                if self._turn is not None:
+                    await self._turn.give_back()
                 await future
             except asyncio.CancelledError:
                 if not future.done() or future.cancelled():
                     await self._withdraw(key)
                 raise
+            finally:
+                if self._turn is not None and self._goes_on:
+                    await self._turn.take()
         assert execution.answers is not None
         event = execution.answers[key]
         if event is None:
@@ -380,13 +403,20 @@ class Activity:
         self._waits.append((key, future))
         return future
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the body is to do anything but end."""
+        run = self.run
+        if run.outcome is not None or self.interrupted or self.is_over:
+            return False
+        # Of the end of a loop the journal must not hear.
+        return run.desk is None or not run.desk.is_ending
+
     async def _withdraw(self, key: str) -> None:
         """The body no longer waits: it goes on when it has a worker again."""
         run = self.run
-        if run.outcome is not None or self.interrupted or self.is_over:
+        if not self._goes_on:
             return
-        if run.desk is not None and run.desk.is_ending:
-            return  # the journal must not hear of that
         again = self._future(key)
         run.tell(Fired(run.now(), ("wait", self.execution.id, key)))
         while not again.done() and run.outcome is None:

@@ -11,6 +11,7 @@ from anabranch.errors import WorkflowRuntimeError, WorkflowValidationError
 from anabranch.workflow.decorators import StepConfig
 from anabranch.workflow.events import Event
 from anabranch.workflow.plan import Trigger
+from anabranch.workflow.queues import Queue
 from anabranch.workflow.remote import Remote
 from anabranch.workflow.resource import Need
 from anabranch.workflow.retry_policy import RetryPolicy
@@ -32,6 +33,7 @@ class Call:
         context: The parameter for the context.
         services: Workflows that it is given, by parameter.
         remote: Where its body runs, if not here.
+        queue: In which it waits for its turn.
         is_plain: Whether calling the function and awaiting it is all there is to do.
     """
 
@@ -48,6 +50,7 @@ class Call:
     returns: tuple[type[Event], ...]
     fans_out: tuple[type[Event], ...]
     remote: Remote | None
+    queue: Queue | None
     is_plain: bool
 
     def arguments(self, execution: Execution) -> dict[str, Any]:
@@ -132,7 +135,11 @@ def call_of(name: str, config: StepConfig, owner: object, services: ServiceManag
         returns=signature.returns,
         fans_out=signature.fans_out,
         remote=remote,
-        is_plain=is_async and remote is None and not signature.resources,
+        queue=config.queue,
+        is_plain=is_async
+        and remote is None
+        and config.queue is None
+        and not signature.resources,
     )
 
 

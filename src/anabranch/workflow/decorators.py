@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast,
 from anabranch.errors import WorkflowValidationError
 from anabranch.jobs.executors import Executor, ThreadExecutor
 from anabranch.workflow.plan import listed
+from anabranch.workflow.queues import Queue
 from anabranch.workflow.signature import Signature, is_free, local_names, read
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class StepConfig:
     for_steps: tuple[str, ...] | None = None
     max_recoveries: int = 1
     executor: Place | None = None
+    queue: Queue | None = None
     localns: Mapping[str, Any] = field(default_factory=dict[str, Any])
     _signature: Signature | None = None
 
@@ -103,6 +105,7 @@ def step(
     accept_event_subclasses: bool = False,
     timeout: float | None = None,
     executor: Place | None = None,
+    queue: Queue | None = None,
 ) -> Callable[[F], F]: ...
 def step(
     func: F | None = None,
@@ -114,6 +117,7 @@ def step(
     accept_event_subclasses: bool = False,
     timeout: float | None = None,
     executor: Place | None = None,
+    queue: Queue | None = None,
 ) -> F | Callable[[F], F]:
     """Make a method, or with ``workflow`` a function, a step of a workflow.
 
@@ -139,6 +143,10 @@ def step(
             another one is given it, once or as often as the executor does that; then it
             fails with :class:`~anabranch.errors.WorkerLost`. Its time begins when a worker
             is given it.
+        queue: How many executions of steps that name this queue may be at work, and begin
+            in a time, over all runs of all workers with one store. One that waits for its
+            turn holds its step's worker, and its time has not begun; one that waits for an
+            event gives its turn back.
 
     Raises:
         WorkflowValidationError: The signature is not that of a step, or an option cannot be
@@ -160,6 +168,11 @@ def step(
             f"{retry_policy!r} has not: make one with retry_policy(...)"
         )
     _check_executor(executor)
+    shared: Any = queue
+    if shared is not None and not isinstance(shared, Queue):
+        raise WorkflowValidationError(
+            f'queue must be a queue such as Queue("llm", concurrency=10), not {queue!r}'
+        )
     skipped = frozenset[str](skip_graph_checks or ())
     if unknown := skipped - set(STEP_CHECKS):
         raise WorkflowValidationError(
@@ -180,6 +193,7 @@ def step(
                 accept_event_subclasses=accept_event_subclasses,
                 skip_graph_checks=skipped,
                 executor=executor,
+                queue=queue,
                 localns=local_names(around.f_back if around else None),
             ),
         )

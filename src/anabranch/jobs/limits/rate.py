@@ -43,12 +43,23 @@ class RateLimit:
 
 
 class Bucket:
-    """One allowance. Times are seconds on any one clock."""
+    """One allowance. Times are seconds on any one clock.
 
-    def __init__(self, capacity: float, per: float) -> None:
+    Args:
+        capacity: How much it holds.
+        per: Seconds in which so much comes back.
+        full_at: When it will be full again, as an earlier one has said.
+    """
+
+    def __init__(self, capacity: float, per: float, full_at: float = float("-inf")) -> None:
         self._capacity = capacity
         self._interval = per / capacity
-        self._full_at = float("-inf")
+        self._full_at = full_at
+
+    @property
+    def full_at(self) -> float:
+        """When it will be full again: all that there is to remember of it."""
+        return self._full_at
 
     def wait_s(self, now: float, amount: float) -> float:
         """Seconds from ``now`` until ``amount`` may be taken; 0 or less if it may."""
