@@ -31,13 +31,17 @@ from anabranch.workflow.facts import (
     Failed,
     Fired,
     Interrupt,
+    Received,
+    Remembered,
     Resumed,
+    Retried,
     Returned,
     Sent,
     SetTimer,
     Start,
     Waited,
     Wake,
+    Written,
 )
 from anabranch.workflow.machine import Machine
 from anabranch.workflow.state import RunState
@@ -162,9 +166,14 @@ class History:
     def go_on(self, facts: int) -> None:
         """Let up to so many things happen."""
         for _ in range(facts):
-            if self.machine.state.outcome is not None:
+            outcome = self.machine.state.outcome
+            if outcome is None:
+                self.happen()
+            elif outcome.end == "completed" or self.draw(3):
                 break
-            self.happen()
+            else:
+                self.tell(Retried(0))
+                self._resume(away_s=5.0)
 
     def happen(self) -> None:
         draw = self.draw
@@ -190,13 +199,25 @@ class History:
                 needs = {"n": 1} if draw(2) else {}
                 self.tell(Waited(0, number, key, kind, needs, [None, 4.0][draw(2)], asks))
         elif what < 15:
-            self.tell(
-                Sent(0, [Ping, Pong, Part, Nobodys][draw(4)](n=draw(2)), None, number)
-            )
+            self._leave_a_trace(number)
         else:
             some: list[type[Event]] = [Ping, Pong][: 1 + draw(2)]
             event = some[draw(len(some))](n=number)
             self.tell(Collected(0, number, f"b{draw(2)}", event, some * (1 + draw(2))))
+
+    def _leave_a_trace(self, number: int) -> None:
+        draw = self.draw
+        event = [Ping, Pong, Part, Nobodys][draw(4)](n=draw(2))
+        name = ["", f"t#{draw(3)}"][draw(2)]
+        match draw(5):
+            case 0:
+                self.tell(Written(0, event, number, name))
+            case 1:
+                self.tell(Edited(0, "", {"n": draw(9)}, number, name))
+            case 2:
+                self.tell(Remembered(0, number, f"k{draw(2)}", draw(9)))
+            case _:
+                self.tell(Sent(0, event, None, number, name))
 
     def _body(self) -> int | None:
         """An execution that is at work, and not waiting."""
@@ -234,15 +255,20 @@ class History:
             kinds: list[type[Event]] = [HumanResponseEvent, Ping, Pong, Nobodys]
             kind = kinds[draw(4)]
             target = [None, None, "meet"][draw(3)]
-            self.tell(Sent(0, kind(n=draw(2)), target, None))
+            if draw(2):
+                self.tell(Sent(0, kind(n=draw(2)), target, None))
+            else:
+                self.tell(Received(0, kind(n=draw(2)), target))
         elif what == 6:
             self.tell(Edited(0, "", {"n": draw(9)}))
         elif draw(10) == 0:
             self.tell(Cancelled(0))
         elif draw(3) == 0:
-            # The process is gone; another one takes the run up.
-            self.bodies.clear()
-            self.timers.clear()
-            away_s = float(draw(50))
-            self.now += away_s
-            self.tell(Resumed(0, away_s))
+            self._resume(away_s=float(draw(50)))
+
+    def _resume(self, away_s: float) -> None:
+        """The process is gone; another one takes the run up."""
+        self.bodies.clear()
+        self.timers.clear()
+        self.now += away_s
+        self.tell(Resumed(0, away_s, stood_still=bool(self.draw(2))))

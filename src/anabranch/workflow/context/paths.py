@@ -179,7 +179,7 @@ def _is_same(old: Any, new: Any) -> bool:
     if isinstance(new, BaseModel):
         return _is_same(_entries(old), _entries(new))
     if isinstance(new, dict):
-        held: dict[Any, Any] = new
+        held = cast("Mapping[Any, Any]", new)
         return old.keys() == held.keys() and all(
             _is_same(old[key], value) for key, value in held.items()
         )
