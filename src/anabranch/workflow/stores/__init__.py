@@ -1,4 +1,9 @@
-"""The journals' homes."""
+"""The journals' homes; those in databases are imported when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from anabranch.workflow.stores.memory import MemoryStore
 from anabranch.workflow.stores.protocol import (
@@ -15,6 +20,10 @@ from anabranch.workflow.stores.protocol import (
     Store,
 )
 
+if TYPE_CHECKING:
+    from anabranch.workflow.stores.postgres import PostgresStore
+    from anabranch.workflow.stores.sqlite import SQLiteStore
+
 __all__ = [
     "FINAL",
     "Commit",
@@ -23,9 +32,19 @@ __all__ = [
     "Message",
     "NewRun",
     "Opened",
+    "PostgresStore",
     "Published",
     "RunInfo",
+    "SQLiteStore",
     "Snapshot",
     "Status",
     "Store",
 ]
+
+_LAZY: Final = {"PostgresStore": "postgres", "SQLiteStore": "sqlite"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

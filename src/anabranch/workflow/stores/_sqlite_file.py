@@ -98,6 +98,7 @@ class DatabaseFile:
 
     def __init__(self, path: str, durability: Durability) -> None:
         self.path = path
+        self._real = os.path.realpath(path)  # where SQLite puts the log
         self._durability = durability
 
     def open(self) -> sqlite3.Connection:
@@ -109,7 +110,7 @@ class DatabaseFile:
         self._check_place()
         try:
             db = sqlite3.connect(
-                self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+                self._real, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error as error:
             raise self.sentence(error) from error
@@ -124,7 +125,7 @@ class DatabaseFile:
         return db
 
     def _check_place(self) -> None:
-        folder = Path(self.path).parent
+        folder = Path(self._real).parent
         if not folder.is_dir():
             raise JournalError(
                 f"{self.path} cannot be made: there is no folder {folder}; make it first"
@@ -148,7 +149,9 @@ class DatabaseFile:
             )
 
     def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")  # all that is asked is of one moment
         is_new = self._check_kind(db)
+        db.execute("COMMIT")
         # Whoever makes the file at the same time is waited for: SQLite does not by itself.
         mode = _patiently(db, "PRAGMA journal_mode = WAL")
         if mode != "wal":
@@ -161,8 +164,12 @@ class DatabaseFile:
         db.execute("PRAGMA fullfsync = ON")  # macOS: past the disk's own memory
         db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         db.execute("PRAGMA cache_size = -16384")  # KiB
-        db.execute("BEGIN IMMEDIATE")  # the log is there from now on
-        if is_new and self._check_kind(db):
+        if is_new:
+            self._fill(db)
+
+    def _fill(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        if self._check_kind(db):  # nobody else was faster
             for statement in SCHEMA.split(";\n"):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -197,7 +204,7 @@ class DatabaseFile:
 
     def identities(self) -> tuple[_Identity, _Identity]:
         """Which files are at the path: the database and its log."""
-        return _identity(self.path), _identity(f"{self.path}-wal")
+        return _identity(self.path), _identity(f"{self._real}-wal")
 
     def check_identities(self, expected: tuple[_Identity, _Identity]) -> None:
         """See to it that they are those that were opened.
@@ -210,7 +217,7 @@ class DatabaseFile:
         """
         if self.identities() != expected:
             raise JournalError(
-                f"{self.path} or its log {self.path}-wal was moved, removed or replaced "
+                f"{self.path} or its log {self._real}-wal was moved, removed or replaced "
                 "while it was in use: what is written now is not stored there. Put both "
                 "back as they were, or close the store to go on with what is there"
             )
@@ -242,7 +249,7 @@ def _file_system(folder: Path) -> str:
         return ""
     try:
         mountinfo = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-        return file_system(mountinfo, str(folder.resolve()))
+        return file_system(mountinfo, str(folder))
     except OSError:
         return ""  # nobody knows
 
