@@ -67,9 +67,14 @@ class Queue:
 
     def __post_init__(self) -> None:
         given: Any = self.name
-        if not isinstance(given, str) or not 0 < len(given) <= MOST_NAME or "\0" in given:
+        if (
+            not isinstance(given, str)
+            or not 0 < len(given) <= MOST_NAME
+            or not given.isprintable()
+        ):
             raise WorkflowValidationError(
-                f"a queue's name is a text of 1 to {MOST_NAME} characters, not {given!r}"
+                f"a queue's name is a text of 1 to {MOST_NAME} printable characters, not "
+                f"{given!r}"
             )
         most: Any = self.concurrency
         if most is not None and (
