@@ -31,12 +31,13 @@ class Desk:
 
     Attributes:
         owner: A name for who drives them.
+        lease: Seconds that each renewal of their leases lasts.
     """
 
-    def __init__(self, store: Store, *, lease: float = LEASE_S) -> None:
+    def __init__(self, store: Store) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
-        self.lease = lease
+        self.lease = LEASE_S
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._runs: dict[str, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,11 +112,18 @@ class Desk:
             recorder.receive(await self.store.messages(run_id))
 
 
-def desk_of(store: Store) -> Desk:
-    """Where runs of a store are looked after on the running loop."""
+def desk_of(store: Store, *, lease: float | None = None) -> Desk:
+    """Where runs of a store are looked after on the running loop.
+
+    Args:
+        store: Which store.
+        lease: Seconds that each renewal lasts, from now on.
+    """
     desk = _desks.get(store)
     if desk is None or desk.loop is not asyncio.get_running_loop():
         desk = _desks[store] = Desk(store)
+    if lease is not None:
+        desk.lease = lease
     return desk
 
 

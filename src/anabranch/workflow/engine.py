@@ -22,7 +22,12 @@ from anabranch.workflow.checks import CHECKS, faults
 from anabranch.workflow.codec import Codec
 from anabranch.workflow.compiling import compile_plan
 from anabranch.workflow.context.paths import class_of
-from anabranch.workflow.context.serializers import BaseSerializer, JsonSerializer, reachable
+from anabranch.workflow.context.serializers import (
+    BaseSerializer,
+    JsonSerializer,
+    name_of,
+    reachable,
+)
 from anabranch.workflow.context.state_store import DictState
 from anabranch.workflow.decorators import StepConfig
 from anabranch.workflow.events import Event, StartEvent
@@ -136,7 +141,7 @@ class Engine:
     def name(self) -> str:
         """The workflow's."""
         kind = class_of(self.owner)
-        return self.settings.name or f"{kind.__module__}.{kind.__qualname__}"
+        return self.settings.name or name_of(kind)
 
     def _compile(self) -> Compiled:
         configs = self.configs()

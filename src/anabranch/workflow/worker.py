@@ -8,7 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from anabranch.errors import Fenced, RunNotFound, UsageError, VersionMismatch
-from anabranch.workflow.desk import Desk, desk_of
+from anabranch.workflow.desk import LEASE_S, Desk, desk_of
 from anabranch.workflow.dispatch.local import LocalDispatcher
 from anabranch.workflow.dispatch.protocol import (
     Dispatcher,
@@ -46,6 +46,7 @@ class Worker:
         *workflows: Whose runs; all with the same ``durable``.
         dispatcher: Brings the runs; by default they are claimed from the store.
         keep: Seconds: a run whose next time comes so soon is not put back before.
+        lease: Seconds after which others take over the runs of a worker that is gone.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Worker:
         *workflows: Workflow,
         dispatcher: Dispatcher | None = None,
         keep: float = KEEP_S,
+        lease: float = LEASE_S,
     ) -> None:
         engines = [engine_of(workflow) for workflow in workflows]
         self._engines = {engine.name: engine for engine in engines}
@@ -71,11 +73,12 @@ class Worker:
         for engine in engines:
             engine.check_once()
         self.store: Store = store
-        self.dispatcher: Dispatcher = dispatcher or LocalDispatcher(store)
+        self.dispatcher: Dispatcher = dispatcher or LocalDispatcher(store, lease=lease)
         for workflow in workflows:
             schedule = engine_of(Schedule(workflow, store, dispatcher))
             self._engines[schedule.name] = schedule
         self._keep_s = keep
+        self._lease_s = lease
 
     @property
     def workflows(self) -> Collection[str]:
@@ -113,7 +116,7 @@ class Worker:
         """Drive it until it ends or rests; ``None`` if it was sent something then."""
         run = engine.stored(run_id)
         run.rested = asyncio.Event()
-        desk = desk_of(self.store)
+        desk = desk_of(self.store, lease=self._lease_s)
         try:
             await take_up(run, desk)
             return await self._until_rest(run, run.rested, desk)

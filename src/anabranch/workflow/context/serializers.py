@@ -20,6 +20,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
+from functools import cache
 from pathlib import Path
 from types import ModuleType, NoneType
 from typing import Any, Final, cast, get_args
@@ -41,6 +42,7 @@ __all__ = [
 # The key that marks a JSON object as the form of another value.
 KIND: Final = "__anabranch__"
 
+_MAIN: Final = ("__main__", "__mp_main__")
 # What JSON has as it is.
 PLAIN: Final = frozenset({type(None), bool, int, float, str})
 _PLAIN_NAMES: Final[Mapping[str, type[Any]]] = {
@@ -468,18 +470,35 @@ def _serializes_itself(model: BaseModel) -> bool:
 
 
 def name_of(kind: type[Any]) -> str:
-    """A class's name with its module."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    """A class's name with its module.
+
+    A class of the program that runs has the name by which others would import it: what is
+    written down is read by a worker that has another main program.
+    """
+    module = kind.__module__
+    if module in _MAIN:
+        module = _main_name()
+    return f"{module}.{kind.__qualname__}"
+
+
+@cache
+def _main_name() -> str:
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:  # python -m package.module
+        return str(spec.name)
+    stem = Path(getattr(main, "__file__", None) or "").stem
+    return stem if stem.isidentifier() else "__main__"
 
 
 def _loaded(name: str) -> type[Any] | None:
     """A class for data that is loaded under this name."""
     module, _, rest = name.rpartition(".")
     path = [rest]
-    while module and module not in sys.modules:
+    while module and module not in sys.modules and module != _main_name():
         module, _, part = module.rpartition(".")
         path.insert(0, part)
-    found: Any = sys.modules.get(module)
+    found: Any = sys.modules.get("__main__" if module == _main_name() else module)
     for part in path:
         # Not by attribute: a module that is to be loaded at its first use would load.
         if isinstance(found, ModuleType):
