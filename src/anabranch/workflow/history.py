@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from anabranch.errors import JournalError, VersionMismatch
 from anabranch.workflow.codec import VERSION, Codec, dumps, up_to_date
+from anabranch.workflow.events import Event
 from anabranch.workflow.facts import (
     Edited,
     Fact,
@@ -191,6 +192,24 @@ class Reading:
                 f"{entry.kind!r}, and with these rules this execution {now}",
                 run_id=self._run_id,
             )
+
+
+def written_begin(codec: Codec, start: Event, store: Any = None) -> bytes:
+    """What a run begins with: its start event, and the shared state if it has one."""
+    return dumps(
+        {
+            "start": codec.to_plain(start),
+            "store": None if store is None else codec.to_plain(store),
+        }
+    )
+
+
+def read_begin(codec: Codec, written: bytes) -> tuple[Event, Any]:
+    """The start event, and the shared state; ``None`` for a new one."""
+    plain = json.loads(written)
+    store = plain["store"]
+    start: Event = codec.from_plain(plain["start"])
+    return start, None if store is None else codec.from_plain(store)
 
 
 def written_history(history: History) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import JournalError, VersionMismatch
@@ -11,7 +10,12 @@ from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.desk import Desk, desk_of
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Adopted, Ended, Publish
-from anabranch.workflow.history import Reading, written_state
+from anabranch.workflow.history import (
+    Reading,
+    read_begin,
+    written_begin,
+    written_state,
+)
 from anabranch.workflow.machine import Machine
 from anabranch.workflow.recorder import Recorder
 from anabranch.workflow.run import Run
@@ -23,39 +27,13 @@ if TYPE_CHECKING:
     from anabranch.workflow.engine import Engine
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What a run begins with.
-
-    Attributes:
-        start: Its start event.
-        store: The shared state that it is given; ``None`` for a new one.
-    """
-
-    start: Event
-    store: Any = None
-
-    def written(self, codec: Codec) -> bytes:
-        """As data."""
-        plain = {
-            "start": codec.to_plain(self.start),
-            "store": None if self.store is None else codec.to_plain(self.store),
-        }
-        return dumps(plain)
-
-    @classmethod
-    def read(cls, codec: Codec, written: bytes) -> Beginning:
-        """From its data."""
-        plain = json.loads(written)
-        store = plain["store"]
-        return cls(
-            codec.from_plain(plain["start"]),
-            None if store is None else codec.from_plain(store),
-        )
-
-
 def new_run(
-    engine: Engine, run_id: str, beginning: Beginning, *, due_at: float | None
+    engine: Engine,
+    run_id: str,
+    start: Event,
+    *,
+    store: Any = None,
+    due_at: float | None,
 ) -> NewRun:
     """A run that is to be put into a store.
 
@@ -68,7 +46,7 @@ def new_run(
         workflow=engine.name,
         version=shape.version,
         shape=dumps(shape.written()),
-        begin=beginning.written(engine.codec),
+        begin=written_begin(engine.codec, start, store),
         due_at=due_at,
     )
 
@@ -80,8 +58,9 @@ async def begin_or_take_up(run: Run, store: Store) -> None:
         if run.start is not None:
             # Whoever looks for work leaves it to us until we had time to open it.
             due_at = run.now() + desk.lease
-            beginning = Beginning(run.start, run.state.store)
-            await store.create(new_run(run.engine, run.id, beginning, due_at=due_at))
+            shared = run.state.store
+            new = new_run(run.engine, run.id, run.start, store=shared, due_at=due_at)
+            await store.create(new)
         await take_up(run, desk)
     except Exception as error:
         run.break_off(error)
@@ -134,9 +113,7 @@ def _begin(run: Run, state: RunState, opened: Opened, codec: Codec) -> None:
     if state.began_at is not None:
         run.start = None
     elif opened.begin is not None:
-        beginning = Beginning.read(codec, opened.begin)
-        run.start = beginning.start
-        state.store = beginning.store
+        run.start, state.store = read_begin(codec, opened.begin)
     else:
         raise JournalError(
             f"run {run.id!r} has neither a beginning nor a journal: purge it, and start it "

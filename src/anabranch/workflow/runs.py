@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from os import PathLike
@@ -23,7 +22,6 @@ from anabranch.errors import (
 )
 from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.context.context import new_run_id
-from anabranch.workflow.context.paths import edited
 from anabranch.workflow.context.serializers import JsonSerializer
 from anabranch.workflow.dispatch.protocol import Dispatcher
 from anabranch.workflow.engine import Engine, engine_of
@@ -34,29 +32,25 @@ from anabranch.workflow.events import (
     WorkflowFailedEvent,
 )
 from anabranch.workflow.facts import Cancelled, Retried
+from anabranch.workflow.forking import forked
 from anabranch.workflow.history import (
     Entry,
-    Reading,
-    begins_at,
     read_entry,
+    written_begin,
     written_history,
-    written_state,
 )
 from anabranch.workflow.marks import IsWorkflow
-from anabranch.workflow.opening import Beginning, new_run
+from anabranch.workflow.opening import new_run
 from anabranch.workflow.recorder import CANCEL, read_event, written_event, written_message
 from anabranch.workflow.schedule import PREFIX, Schedule, planned
-from anabranch.workflow.standing import standing
 from anabranch.workflow.stores.places import store_at
 from anabranch.workflow.stores.protocol import (
     FINAL,
     Commit,
-    NewRun,
     RunInfo,
     Status,
     Store,
 )
-from anabranch.workflow.versions import Shape
 from anabranch.workflow.workflow import Workflow
 
 __all__ = ["Runs"]
@@ -121,10 +115,10 @@ class Runs:
         engine = engine_of(workflow)
         engine.check_once()
         self._engines.setdefault(engine.name, engine)
-        beginning = Beginning(engine.start_event(start_event, kwargs))
+        event = engine.start_event(start_event, kwargs)
         name = run_id or new_run_id()
         due = _due(at, delay)
-        await self.store.create(new_run(engine, name, beginning, due_at=due))
+        await self.store.create(new_run(engine, name, event, due_at=due))
         await self._dispatch(name, engine.name, due)
         return name
 
@@ -167,7 +161,7 @@ class Runs:
         run_id = PREFIX + name
         info = await self.store.info(run_id)
         if info is not None:
-            new = Beginning(plan).written(engine_of(scheduling).codec)
+            new = written_begin(engine_of(scheduling).codec, plan)
             begin = (await self.store.history(run_id)).begin
             if info.status not in FINAL and begin == new:
                 return
@@ -413,55 +407,14 @@ class Runs:
             VersionMismatch: The journal cannot be read with the code as it is.
         """
         history = await self.store.history(run_id, upto=at + 1)
-        info = history.info
-        engine = self._engine(info.workflow)
-        codec = engine.codec
+        workflow = history.info.workflow
+        codec = self._engine(workflow).codec
         name = new_id or new_run_id()
-        first = 0 if history.snapshot is None else history.snapshot.position
-        if not first <= at < first + len(history.facts):
-            raise UsageError(
-                f"the journal of run {run_id!r} has no entry {at}: it has those from "
-                f"{first} to {info.position - 1}"
-            )
-        shape = Shape.read(json.loads(info.shape))
-        reading = Reading(codec, workflow=info.workflow, run_id=run_id, shape=shape)
-        if history.snapshot is not None:
-            reading.go_to(history.snapshot)
-        entries = [read_entry(first + n, fact) for n, fact in enumerate(history.facts)]
-        entry = entries[-1]
-        fork = reading.read_all(history.facts[: begins_at(entries) - first])
-        beginning = history.begin
-        if event is not None:
-            execution = fork.executions.get(entry.execution or 0)
-            if execution is not None and len(execution.events) == 1:
-                execution.events = [event]
-            elif entry.kind == "Began":
-                beginning = Beginning(event).written(codec)
-            else:
-                raise UsageError(
-                    f"entry {at} of run {run_id!r} is {entry.kind!r}, and no step was "
-                    "called with one event there: leave the event out, or choose another"
-                )
-        for path, value in (state or {}).items():
-            fork.store = edited(fork.store, path, value)
-        fork.run_id = name
-        begins = entry.kind == "Began"
-        snapshot = None if begins else written_state(codec, fork, reading.shape)
-        created = await self.store.create(
-            NewRun(
-                run_id=name,
-                workflow=info.workflow,
-                version=reading.shape.version,
-                shape=dumps(reading.shape.written()),
-                begin=beginning if begins else None,
-                snapshot=None if snapshot is None else dumps(snapshot),
-                due_at=0.0 if begins else standing(fork).due_at,
-                origin=run_id,
-            )
-        )
+        new = forked(history, codec, at=at, new_id=name, event=event, state=state or {})
+        created = await self.store.create(new)
         if not created:
             raise UsageError(f"there is a run {name!r} already: give the fork another name")
-        await self._dispatch(name, info.workflow, None)
+        await self._dispatch(name, workflow, None)
         return name
 
     async def purge(
