@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anabranch.errors import WorkflowCancelledByUser
+from anabranch.errors import Fenced, WorkflowCancelledByUser
 from anabranch.testing import Crash, VirtualClock, crash_at, run_virtual
 from anabranch.workflow import (
     Context,
@@ -16,6 +16,7 @@ from anabranch.workflow import (
     HumanResponseEvent,
     InputRequiredEvent,
     MemoryStore,
+    PickleSerializer,
     Runs,
     StartEvent,
     StopEvent,
@@ -461,5 +462,43 @@ def test_nothing_is_left_behind_when_the_last_run_has_ended() -> None:
         await drive(Counts(durable=MemoryStore(clock=VirtualClock())))
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_virtual(main())
+
+
+def test_a_context_that_was_written_down_goes_on_in_a_store() -> None:
+    async def main() -> None:
+        flow = Interview(timeout=None)
+        handler = flow.run()
+        await asyncio.sleep(1)
+        data = handler.ctx.to_dict()
+        await handler.cancel_run()
+        store = MemoryStore(clock=VirtualClock())
+        kept = Interview(timeout=None, durable=store)
+        for text in ("Ada", "Rome"):
+            handler = kept.run(ctx=Context.from_dict(kept, data))
+            await asyncio.sleep(1)
+            await handler.send_event(Reply(text=text))
+            await asyncio.sleep(1)
+        assert (await handler)[:2] == ["Ada", "Rome"]
+
+    run_virtual(main())
+
+
+def test_a_workflow_with_a_serializer_of_its_own_is_answered_by_who_does_not_have_it() -> (
+    None
+):
+    async def main() -> None:
+        store = MemoryStore(clock=VirtualClock())
+        flow = Interview(timeout=None, durable=store, serializer=PickleSerializer())
+        handler = flow.run(run_id="r")
+        await asyncio.sleep(1)
+        await Runs(store, flow).send("r", Reply(text="Ada"))
+        await asyncio.sleep(1)
+        again = flow.run(run_id="r")
+        await Runs(store).send("r", Reply(text="Rome"))
+        assert await again == ["Ada", "Rome", 11, 1]
+        with pytest.raises(Fenced):
+            await handler
 
     run_virtual(main())

@@ -79,13 +79,18 @@ _PARTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
 
 
 class Codec:
-    """Writes and reads, with a serializer for what users put into events and state."""
+    """Writes and reads, with a serializer for what users put into events and state.
+
+    Attributes:
+        frame: Writes what is not users' own, as JSON whatever the serializer.
+    """
 
     def __init__(self, serializer: BaseSerializer) -> None:
         self._serializer = serializer
-        # The machine's own data: tuples, keys and classes of events.
-        plain = serializer if isinstance(serializer, JsonSerializer) else JsonSerializer()
-        self._frame = plain
+        # For classes of events, and for what was written without knowing the workflow.
+        self.frame = (
+            serializer if isinstance(serializer, JsonSerializer) else JsonSerializer()
+        )
 
     def to_plain(self, value: Any) -> Any:
         """A user's value as plain data."""

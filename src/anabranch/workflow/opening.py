@@ -55,15 +55,27 @@ async def begin_or_take_up(run: Run, store: Store) -> None:
     """Let a run of this name begin, or go on; if it is over, give its result."""
     try:
         desk = desk_of(store)
-        if run.start is not None:
-            # Whoever looks for work leaves it to us until we had time to open it.
-            due_at = run.now() + desk.lease
-            shared = run.state.store
-            new = new_run(run.engine, run.id, run.start, store=shared, due_at=due_at)
-            await store.create(new)
+        # Whoever looks for work leaves it to us until we had time to open it.
+        due_at = run.now() + desk.lease
+        await store.create(_as_new(run, due_at))
         await take_up(run, desk)
     except Exception as error:
         run.break_off(error)
+
+
+def _as_new(run: Run, due_at: float) -> NewRun:
+    """A run as it is before it begins, or as a context has written it down."""
+    engine, state, shape = run.engine, run.state, run.engine.shape
+    if run.start is not None:
+        return new_run(engine, run.id, run.start, store=state.store, due_at=due_at)
+    return NewRun(
+        run_id=run.id,
+        workflow=engine.name,
+        version=shape.version,
+        shape=dumps(shape.written()),
+        snapshot=dumps(written_state(engine.codec, state, shape)),
+        due_at=due_at,
+    )
 
 
 async def take_up(run: Run, desk: Desk) -> None:

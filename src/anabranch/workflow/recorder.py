@@ -13,7 +13,12 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from anabranch.errors import AnabranchError, JournalError, UsageError
+from anabranch.errors import (
+    AnabranchError,
+    ContextSerdeError,
+    JournalError,
+    UsageError,
+)
 from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Cancelled, Command, Edited, Fact, Publish, Received
@@ -216,7 +221,10 @@ def read_message(codec: Codec, message: Message, now: float) -> Fact:
         return Cancelled(now)
     try:
         plain = json.loads(message.body)
-        event = codec.from_plain(plain["event"])
+        try:
+            event = codec.from_plain(plain["event"])
+        except ContextSerdeError:  # by somebody who did not have the workflow
+            event = codec.frame.from_plain(plain["event"])
         step = plain["step"]
     except (ValueError, LookupError, TypeError) as error:
         raise JournalError(

@@ -91,8 +91,8 @@ def shape_of(plan: Plan, versions: Versions, codec: Codec) -> Shape:
     return Shape(
         versions.current,
         {
-            "start": codec.to_plain(plan.start),
-            "stops": codec.to_plain(list(plan.stops)),
+            "start": codec.frame.to_plain(plan.start),
+            "stops": codec.frame.to_plain(list(plan.stops)),
             "steps": {name: _written(step, codec) for name, step in plan.steps.items()},
         },
     )
@@ -102,7 +102,7 @@ def _written(step: StepPlan, codec: Codec) -> dict[str, Any]:
     """A step without what most steps have."""
     held = {f.name: getattr(step, f.name) for f in fields(step)}
     return {
-        part: codec.to_plain(value)
+        part: codec.frame.to_plain(value)
         for part, value in held.items()
         if part != "name" and value != _USUAL.get(part, ...)
     }
@@ -121,13 +121,13 @@ def plan_of(shape: Shape, codec: Codec, *, workflow: str, run_id: str) -> Plan:
                 **{
                     "name": name,
                     **_USUAL,
-                    **{part: codec.from_plain(v) for part, v in held.items()},
+                    **{part: codec.frame.from_plain(v) for part, v in held.items()},
                 }
             )
             for name, held in plain["steps"].items()
         }
-        stops = tuple(codec.from_plain(plain["stops"]))
-        return Plan(workflow, steps, codec.from_plain(plain["start"]), stops)
+        stops = tuple(codec.frame.from_plain(plain["stops"]))
+        return Plan(workflow, steps, codec.frame.from_plain(plain["start"]), stops)
     except (ContextSerdeError, LookupError, TypeError) as error:
         raise VersionMismatch(
             f"run {run_id!r} of workflow {workflow} was begun by code that cannot be read "
