@@ -257,7 +257,8 @@ class Codec:
                 f"a journal holds a {name!r} that is not known here: it was written by "
                 "another version"
             )
-        return cast("Fact", kind(*(self.from_plain(value) for value in held)))
+        fact: Fact = kind(*(self.from_plain(value) for value in held))
+        return fact
 
 
 _DEFAULTS: Final[Mapping[type[Any], Mapping[str, Callable[[], Any]]]] = {
