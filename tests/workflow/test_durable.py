@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from anabranch.errors import Fenced, WorkflowCancelledByUser
 from anabranch.testing import Crash, VirtualClock, crash_at, run_virtual
+from anabranch.testing.clock import EPOCH
 from anabranch.workflow import (
     Context,
     Event,
@@ -502,3 +504,31 @@ def test_a_workflow_with_a_serializer_of_its_own_is_answered_by_who_does_not_hav
             await handler
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0], ids=["back", "forward"])
+def test_a_clock_that_is_set_between_two_lives_holds_nothing_up(jump_s: float) -> None:
+    class Patient(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            for _ in range(2):
+                with suppress(TimeoutError):
+                    await ctx.wait_for_event(Reply, timeout=60)
+            return StopEvent(result="in vain")
+
+    def set_clock() -> None:
+        loop: Any = asyncio.get_running_loop()
+        loop.wall_time = lambda: EPOCH + jump_s + loop.time()
+
+    async def begun() -> None:
+        Patient(durable=store, timeout=None).run(run_id="r")
+        await asyncio.sleep(30)
+
+    async def ended() -> float:
+        set_clock()
+        assert await drive(Patient(durable=store, timeout=None)) == "in vain"
+        return asyncio.get_running_loop().time()
+
+    store = MemoryStore(clock=VirtualClock())
+    run_virtual(begun())
+    assert run_virtual(ended()) == pytest.approx(120 if jump_s < 0 else 60)

@@ -23,7 +23,7 @@ from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Cancelled, Command, Edited, Fact, Publish, Received
 from anabranch.workflow.history import Keeping, written_entry, written_state
-from anabranch.workflow.standing import standing
+from anabranch.workflow.standing import Standing, standing
 from anabranch.workflow.stores.protocol import Commit, Message, Opened, Store
 from anabranch.workflow.versions import Shape
 
@@ -109,7 +109,7 @@ class Recorder:
             snapshot = dumps(written_state(codec, state, self._shape))
             keep_from = keeping.keep_from(self._position, snapshot)
         published = [c.event for c in commands if isinstance(c, Publish)]
-        outcome, stands = state.outcome, standing(state)
+        outcome, stands = state.outcome, self.standing()
         return Commit(
             epoch=self.epoch,
             position=position,
@@ -168,10 +168,17 @@ class Recorder:
             await asyncio.wait([self._writing])
         await self.release()
 
+    def standing(self) -> Standing:
+        """How the run stands, by the machine's clock."""
+        stands = standing(self._run.state)
+        if not stands.due_at or not self._run.ahead_s:
+            return stands
+        return stands._replace(due_at=stands.due_at - self._run.ahead_s)
+
     async def release(self) -> bool:
         """Leave the run to others; false if something was sent that it is to do first."""
         run, store = self._run, self._store
-        due_at = standing(run.state).due_at
+        due_at = self.standing().due_at
         if await store.release(run.id, epoch=self.epoch, due_at=due_at):
             return True
         self.receive(await store.messages(run.id))

@@ -105,6 +105,7 @@ class Run:
         trace: The last attempts.
         forgotten: How many there were before those.
         edits: How often the shared state was changed.
+        ahead_s: How far its time is ahead of the machine's clock.
         desk: Who looks after it while it is driven from a store.
         rested: Is set when it rests and everything is written; made by who wants to know.
     """
@@ -129,6 +130,7 @@ class Run:
         "_timers",
         "_turn",
         "_waiters",
+        "ahead_s",
         "begun",
         "broken",
         "children",
@@ -178,6 +180,7 @@ class Run:
         self.forgotten = 0
         self.children: tuple[Run, ...] = ()
         self.edits = 0
+        self.ahead_s = 0.0
         self.desk: Desk | None = None
         self.rested: asyncio.Event | None = None
         self._cancels = False
@@ -234,6 +237,9 @@ class Run:
         if self.observer is not None:
             self.observer.begun(None)
             self.observer.started(RunLabel(self.id, self.machine.plan.workflow))
+        # A clock that was set back since the last fact would hold up everything that waits.
+        self.ahead_s = max(0.0, self.state.now - self.now())
+        self._epoch += self.ahead_s
         now = self.now()
         if self.start is None:
             away_s = max(0.0, now - self.state.now)

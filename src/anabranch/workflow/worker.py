@@ -138,15 +138,12 @@ class Worker:
                     return _ended(run)
                 rested.clear()
                 if (recorder := run.recorder) is not None and self._may_rest(run):
-                    due_at = standing(run.state).due_at
+                    due_at, epoch = recorder.standing().due_at, recorder.epoch
                     # From here on it does nothing more, so nothing can come in between.
                     run.break_off(asyncio.CancelledError("the run rests"))
                     await run.settled()
-                    if await desk.store.release(
-                        run.id, epoch=recorder.epoch, due_at=due_at
-                    ):
-                        return Waiting(due_at)
-                    return None
+                    is_free = await desk.store.release(run.id, epoch=epoch, due_at=due_at)
+                    return Waiting(due_at) if is_free else None
                 resting = asyncio.ensure_future(rested.wait())
         finally:
             ended.cancel()
