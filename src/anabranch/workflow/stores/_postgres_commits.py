@@ -29,7 +29,7 @@ MOST_AT_ONCE: Final = 128
 MOST_BYTES_AT_ONCE: Final = 4_000_000
 
 ONE: Final = """
-SELECT {schema}.commit_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"""
+SELECT {schema}.commit_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"""
 ALL: Final = "SELECT {schema}.commit_all($1, $2, $3, $4)"
 
 
@@ -78,7 +78,7 @@ def _one(entry: Entry) -> list[object]:
         *(entry.run_id, commit.epoch, commit.position, entry.token),
         *(Bodies(commit.facts), Bodies(commit.published), Longs(commit.taken)),
         *(commit.status, commit.due_at, entry.note),
-        *(commit.result, commit.snapshot, commit.keep_from),
+        *(commit.result, commit.snapshot, commit.keep_from, commit.reopens),
     ]
 
 
@@ -89,7 +89,7 @@ def _all(entries: list[Entry]) -> list[object]:
         commit = entry.commit
         facts, published, taken = commit.facts, commit.published, commit.taken
         numbers += (commit.epoch, commit.position, entry.token, commit.keep_from)
-        numbers += (len(taken), len(facts), len(published), *taken)
+        numbers += (commit.reopens, len(taken), len(facts), len(published), *taken)
         texts += (entry.run_id, commit.status, entry.note)
         times.append(commit.due_at)
         bodies += (*facts, *published, commit.result, commit.snapshot)

@@ -14,7 +14,7 @@ from anabranch.errors import JournalError
 from anabranch.workflow.stores._postgres_place import Connection, Place
 
 # Each leads from the version that is its index to the next one.
-SCRIPTS: Final = ("_postgres_schema_1.sql",)
+SCRIPTS: Final = ("_postgres_schema_1.sql", "_gates_postgres.sql")
 
 # Not to_regclass(): it may not see yet what was committed while one waited for the lock.
 _FOUND: Final = (

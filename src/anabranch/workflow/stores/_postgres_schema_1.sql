@@ -79,6 +79,11 @@ CREATE FUNCTION {schema}.seconds() RETURNS float8 LANGUAGE sql VOLATILE AS $$
     SELECT extract(epoch FROM clock_timestamp())::float8
 $$;
 
+CREATE FUNCTION {schema}.is_final(a_status text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT a_status IN ('completed', 'failed', 'cancelled', 'timed out')
+$$;
+
 CREATE FUNCTION {schema}.ring(a_run_id text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     -- What is too long for a notification is told of as something unknown.
@@ -124,7 +129,7 @@ END $$;
 CREATE FUNCTION {schema}.commit_one(
     a_run_id text, a_epoch bigint, a_position bigint, a_token bigint, a_facts bytea[],
     a_published bytea[], a_taken bigint[], a_status text, a_due_at float8, a_note text,
-    a_result bytea, a_snapshot bytea, a_keep_from bigint
+    a_result bytea, a_snapshot bytea, a_keep_from bigint, a_reopens boolean
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     took bigint := 0;
@@ -135,8 +140,7 @@ BEGIN
     IF cardinality(a_taken) > 0 THEN
         SELECT key INTO found_run FROM {schema}.run
             WHERE run_id = a_run_id AND epoch = a_epoch AND position = a_position
-                AND token < a_token AND status NOT IN (
-                    'completed', 'failed', 'cancelled', 'timed out')
+                AND token < a_token AND {schema}.is_final(status) = a_reopens
             FOR UPDATE;
         UPDATE {schema}.message SET body = NULL
             WHERE run = found_run AND number = ANY (a_taken) AND body IS NOT NULL;
@@ -150,17 +154,15 @@ BEGIN
         unread = unread - took,
         updated_at = {schema}.seconds(),
         due_at = CASE
-            WHEN a_status IN ('completed', 'failed', 'cancelled', 'timed out') THEN NULL
+            WHEN {schema}.is_final(a_status) THEN NULL
             WHEN unread > took THEN 0
             ELSE a_due_at END,
         leased_until = CASE
-            WHEN a_status IN ('completed', 'failed', 'cancelled', 'timed out') THEN 0
-            ELSE leased_until END,
+            WHEN {schema}.is_final(a_status) THEN 0 ELSE leased_until END,
         note = a_note,
         result = a_result
     WHERE run_id = a_run_id AND epoch = a_epoch AND position = a_position
-        AND token < a_token AND status NOT IN (
-            'completed', 'failed', 'cancelled', 'timed out')
+        AND token < a_token AND {schema}.is_final(status) = a_reopens
     RETURNING key, published - cardinality(a_published) + 1 INTO found_run, next_number;
     IF NOT FOUND THEN
         RETURN EXISTS (
@@ -173,6 +175,9 @@ BEGIN
     END IF;
     IF cardinality(a_published) > 0 THEN
         INSERT INTO {schema}.stream VALUES (found_run, next_number, a_published);
+    END IF;
+    IF a_reopens THEN
+        PERFORM {schema}.ring(a_run_id);
     END IF;
     IF a_snapshot IS NOT NULL THEN
         INSERT INTO {schema}.snapshot
@@ -191,8 +196,8 @@ BEGIN
 END $$;
 
 -- Many commits, each on its own terms, in one transaction. They are flattened: of each,
---   numbers  epoch, position, token, keep_from, how many are taken, facts and published;
---            then the numbers that are taken
+--   numbers  epoch, position, token, keep_from, reopens (0 or 1), how many are taken, facts
+--            and published; then the numbers that are taken
 --   texts    run_id, status, note
 --   times    due_at
 --   bodies   facts, published, result, snapshot
@@ -211,23 +216,23 @@ BEGIN
         facts := ARRAY[]::bytea[];
         published := ARRAY[]::bytea[];
         taken := ARRAY[]::bigint[];
-        FOR k IN n + 8 .. n + 7 + numbers[n + 5] LOOP
+        FOR k IN n + 9 .. n + 8 + numbers[n + 6] LOOP
             taken := taken || numbers[k];
         END LOOP;
-        FOR k IN b + 1 .. b + numbers[n + 6] LOOP
+        FOR k IN b + 1 .. b + numbers[n + 7] LOOP
             facts := facts || bodies[k];
         END LOOP;
-        b := b + numbers[n + 6];
-        FOR k IN b + 1 .. b + numbers[n + 7] LOOP
+        b := b + numbers[n + 7];
+        FOR k IN b + 1 .. b + numbers[n + 8] LOOP
             published := published || bodies[k];
         END LOOP;
-        b := b + numbers[n + 7] + 2;
+        b := b + numbers[n + 8] + 2;
         done := done || {schema}.commit_one(
             texts[3 * i - 2], numbers[n + 1], numbers[n + 2], numbers[n + 3], facts,
             published, taken, texts[3 * i - 1], times[i], texts[3 * i],
-            bodies[b - 1], bodies[b], numbers[n + 4]
+            bodies[b - 1], bodies[b], numbers[n + 4], numbers[n + 5] = 1
         );
-        n := n + 7 + cardinality(taken);
+        n := n + 8 + cardinality(taken);
     END LOOP;
     RETURN done;
 END $$;
@@ -250,7 +255,7 @@ BEGIN
         -- nobody waits for the answer any more.
         RETURN CASE WHEN found_run.token = a_token THEN true END;
     END IF;
-    is_over := found_run.status IN ('completed', 'failed', 'cancelled', 'timed out');
+    is_over := {schema}.is_final(found_run.status);
     IF found_run.unread > 0 AND NOT is_over THEN
         RETURN false;
     END IF;
@@ -285,7 +290,7 @@ BEGIN
     IF FOUND THEN
         RETURN CASE WHEN earlier = a_token THEN 'sent' ELSE 'known' END;
     END IF;
-    IF found_run.status IN ('completed', 'failed', 'cancelled', 'timed out') THEN
+    IF {schema}.is_final(found_run.status) THEN
         RETURN found_run.status;
     END IF;
     INSERT INTO {schema}.message (run, message_id, token, body)

@@ -75,6 +75,10 @@ class Session:
         except psycopg.Error as error:
             if not is_passing(error):
                 raise self.place.sentence(error) from error
+
+        async def once_more() -> R:
+            return await attempt()
+
         again = AsyncRetrying(
             retry=retry_if_exception(_is_worth_it),
             stop=stop_after_delay(self._patience),
@@ -82,7 +86,7 @@ class Session:
             reraise=True,
         )
         try:
-            return await again(attempt)
+            return await again(once_more)
         except psycopg.Error as error:
             if is_passing(error):
                 raise self.place.gave_up(error, self._patience) from error
@@ -146,8 +150,8 @@ class Session:
     def abandon(self) -> None:
         """Close everything, on a loop that does not run any more."""
         self._is_closed = True
-        while self._open:
-            self._open.pop().pgconn.finish()
+        for connection in self._open:
+            connection.pgconn.finish()
 
 
 def _is_worth_it(error: BaseException) -> bool:

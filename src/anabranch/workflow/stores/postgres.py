@@ -13,16 +13,17 @@ import secrets
 from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from anabranch.errors import JournalConflict, JournalError, UsageError
 from anabranch.workflow.stores import _postgres_reading as reading
 from anabranch.workflow.stores import _refusals as refusals
+from anabranch.workflow.stores._gates_postgres import PostgresGates
 from anabranch.workflow.stores._postgres_arrays import Longs, Texts
 from anabranch.workflow.stores._postgres_changes import changes
 from anabranch.workflow.stores._postgres_commits import Commits, Entry, Tokens
 from anabranch.workflow.stores._postgres_place import Place
-from anabranch.workflow.stores._postgres_session import Session
+from anabranch.workflow.stores._postgres_session import Rows, Session
 from anabranch.workflow.stores.protocol import (
     FINAL,
     Commit,
@@ -164,7 +165,8 @@ class PostgresStore:
         self._connections = connections
         self._patience = patience
         self._tokens = Tokens()
-        # Connections belong to a loop. Those of one that is closed go with the next one.
+        self.gates = PostgresGates(self._ask)
+        # Connections belong to a loop. Those of one that was closed first go later.
         self._loops: dict[asyncio.AbstractEventLoop, _OnLoop] = {}
 
     def __repr__(self) -> str:
@@ -174,14 +176,13 @@ class PostgresStore:
 
     async def create(self, run: NewRun) -> bool:
         self._check(run.run_id, run.workflow, run.version, run.origin or "")
-        with self._asked() as asked:
-            ((is_new,),) = await asked.session.ask(
-                _CREATE,
-                [
-                    *(run.run_id, run.workflow, run.version, run.shape, run.begin),
-                    *(run.snapshot, run.due_at, run.origin, secrets.randbits(63)),
-                ],
-            )
+        ((is_new,),) = await self._ask(
+            _CREATE,
+            [
+                *(run.run_id, run.workflow, run.version, run.shape, run.begin),
+                *(run.snapshot, run.due_at, run.origin, secrets.randbits(63)),
+            ],
+        )
         return bool(is_new)
 
     async def open(self, run_id: str, *, owner: str, lease: float) -> Opened:
@@ -221,10 +222,9 @@ class PostgresStore:
         if not epochs:
             return set()
         self._check(*epochs)
-        with self._asked() as asked:
-            held = await asked.session.ask(
-                _RENEW, [Texts(epochs), Longs(epochs.values()), lease, Texts(FINAL)]
-            )
+        held = await self._ask(
+            _RENEW, [Texts(epochs), Longs(epochs.values()), lease, Texts(FINAL)]
+        )
         return set(epochs).difference(run_id for (run_id,) in held)
 
     # -------------------------------------------------------------------- others
@@ -236,25 +236,20 @@ class PostgresStore:
         if limit < 1 or not workflows:
             return []
         self._check(*workflows)
-        with self._asked() as asked:
-            rows = await asked.session.ask(
-                _CLAIM, [Texts(workflows), _plain(owner), lease, limit]
-            )
+        rows = await self._ask(_CLAIM, [Texts(workflows), _plain(owner), lease, limit])
         rows.sort(key=lambda row: row[1:])
         return [run_id for run_id, _, _ in rows]
 
     async def next_due(self, workflows: Collection[str]) -> float | None:
         self._check(*workflows)
-        with self._asked() as asked:
-            ((seconds,),) = await asked.session.ask(_NEXT_DUE, [Texts(workflows)])
+        ((seconds,),) = await self._ask(_NEXT_DUE, [Texts(workflows)])
         return None if seconds is None else max(0.0, seconds)
 
     async def send(self, run_id: str, message_id: str, body: bytes) -> bool:
         self._check(run_id, message_id)
-        with self._asked() as asked:
-            ((sent,),) = await asked.session.ask(
-                _SEND, [run_id, message_id, body, secrets.randbits(63)]
-            )
+        ((sent,),) = await self._ask(
+            _SEND, [run_id, message_id, body, secrets.randbits(63)]
+        )
         if sent == "gone":
             raise refusals.not_found(run_id)
         if sent in FINAL:
@@ -323,11 +318,16 @@ class PostgresStore:
         The store can be used again. Those who wait for changes let go of their connections
         when they stop.
         """
+        self._forget_closed_loops()
         found = self._loops.pop(asyncio.get_running_loop(), None)
         if found is not None:
             await found.close()
 
     # ------------------------------------------------------------------- private
+
+    async def _ask(self, statement: str, values: Sequence[Any]) -> Rows:
+        with self._asked() as asked:
+            return await asked.session.ask(statement, values)
 
     @contextmanager
     def _asked(self) -> Generator[_OnLoop, None, None]:
@@ -345,13 +345,16 @@ class PostgresStore:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
-            for other in list(self._loops):
-                if other.is_closed():
-                    self._loops.pop(other).session.abandon()
+            self._forget_closed_loops()
             found = self._loops[loop] = _OnLoop(
                 Session(self._place, connections=self._connections, patience=self._patience)
             )
         return found
+
+    def _forget_closed_loops(self) -> None:
+        for loop in list(self._loops):
+            if loop.is_closed():
+                self._loops.pop(loop).session.abandon()
 
     def _check(self, *names: str) -> None:
         """Refuse what the server cannot hold as a name."""
@@ -397,6 +400,6 @@ def _refusal(run_id: str, commit: Commit, info: RunInfo | None) -> JournalConfli
     """Why a commit was refused, as far as it can be seen now."""
     if info is None or info.epoch != commit.epoch:
         return refusals.fenced(run_id, commit.epoch, None if info is None else info.epoch)
-    if info.status in FINAL:
-        return refusals.ended(run_id, info.status)
+    if (info.status in FINAL) is not commit.reopens:
+        return refusals.ended(run_id, info.status, reopens=commit.reopens)
     return refusals.conflict(run_id, commit.position, info.position)
