@@ -1,6 +1,6 @@
 """Pages that are written from the program itself, so that they cannot be wrong.
 
-Directive ``command-help``: what ``anabranch COMMAND --help`` prints.
+Directive ``command-help``: what ``anabranch COMMAND [COMMAND] --help`` prints.
 Directive ``public-names``: the names a package offers, each a link to its description.
 At the end of the build: a warning for each public name that has no description.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class CommandHelp(SphinxDirective):
-    optional_arguments = 1
+    optional_arguments = 2
 
     def run(self) -> list[nodes.Node]:
         program = Path(sys.executable).with_name("anabranch")

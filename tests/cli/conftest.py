@@ -1,13 +1,16 @@
-"""A few documents and an index of them."""
+"""A few documents and an index of them; workflows, and commands that are under way."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from anabranch.rag import index
+from tests.cli.command import Started
 
 DOCUMENTS = {
     "guide.md": "# Guide\n\nTo install it, run the installer.\n",
@@ -37,3 +40,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_documents(folder / "docs")
     asyncio.run(index([folder / "docs"], into=folder / "ix", model="static"))
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with ``flow.py``, as a user of workflows has it."""
+    shutil.copy(Path(__file__).with_name("flow.py"), tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def starting(folder: Path) -> Iterator[Callable[..., Started]]:
+    """Starts commands in that folder; what is still under way behind a test is killed."""
+    started: list[Started] = []
+
+    def start(*arguments: str) -> Started:
+        started.append(Started(folder, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()

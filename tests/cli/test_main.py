@@ -18,7 +18,8 @@ import anabranch as package
 from anabranch.cli import main
 from tests.cli.command import PROGRAM, anabranch, environment
 
-COMMANDS = ["index", "ask", "demo", "doctor"]
+COMMANDS = ["index", "ask", "demo", "run", "runs", "worker", "doctor"]
+RUNS = "list show events export start send resume retry fork cancel purge".split()
 
 
 def test_the_version(tmp_path: Path) -> None:
@@ -37,11 +38,11 @@ def test_python_m_is_the_same(tmp_path: Path) -> None:
     assert done.stdout == f"anabranch {package.__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"runs {name}" for name in RUNS)])
 def test_help_has_an_example_and_the_exit_statuses(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"  anabranch {command}" in shown.partition("example")[2]
     assert "exit status:" in shown
@@ -59,7 +60,7 @@ def test_help_and_version_answer_at_once(tmp_path: Path) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     program = (
-        "import json, sys; from anabranch.cli import main; main(['index', '--help']);"
+        "import json, sys; from anabranch.cli import main; main(['runs', '--help']);"
         "print(json.dumps(list(sys.modules)))"
     )
     done = subprocess.run(

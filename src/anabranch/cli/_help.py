@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,35 @@ class Command:
         parser.set_defaults(run=self.run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Commands behind one word, such as ``anabranch runs list``.
+
+    Attributes:
+        name: The word.
+        summary: What they are for.
+        example: How they go together.
+        commands: In the order in which help lists them.
+    """
+
+    name: str
+    summary: str
+    example: str
+    commands: Sequence[Command]
+
+    def add_to(self, commands: Commands) -> None:
+        parser = commands.add_parser(
+            self.name,
+            help=self.summary,
+            description=self.summary[0].upper() + self.summary[1:] + ".",
+            epilog=f"{self.example}\n\n{EXIT_STATUSES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        inner = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+        for command in self.commands:
+            command.add_to(inner)
+
+
 def positive_int(text: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() else 0
     if value < 1:
@@ -73,3 +103,14 @@ def positive_seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
+
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def duration(text: str) -> float:
+    """Seconds of what people write: ``90``, ``30m``, ``12h``, ``7d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration such as 90s, 30m or 7d")
+    return float(match[1]) * _UNITS[match[2]]

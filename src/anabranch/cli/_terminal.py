@@ -34,13 +34,34 @@ def width() -> int:
     return min(max(columns, _LEAST_WIDTH), _MOST_WIDTH)
 
 
+def whole_width() -> int:
+    """How many columns there are, for tables and pictures."""
+    return max(shutil.get_terminal_size((80, 24)).columns, _LEAST_WIDTH)
+
+
+# What a terminal of another encoding gets in the place of what it cannot show.
+_SIMPLER = str.maketrans(
+    {"━": "=", "╸": "=", "╺": "=", "┄": "-", "┆": "|", "→": ">", "✗": "x", "×": "x"}
+    | {"…": "~", "·": "-"}
+)
+
+
+def drawable(text: str, file: TextIO) -> str:
+    """The text with signs that the file's encoding has."""
+    try:
+        text.encode(file.encoding or "ascii")
+        return text
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_SIMPLER)
+
+
 def say(message: str) -> None:
     """Something for people beside the output: to standard error."""
     print(plain(message), file=sys.stderr, flush=True)
 
 
 class Weight:
-    """Bold and dim where they are wanted: on a terminal, and without ``NO_COLOR``."""
+    """Bold, dim and colours where they are wanted: on a terminal, without ``NO_COLOR``."""
 
     def __init__(self, file: TextIO) -> None:
         self._on = (
@@ -50,10 +71,22 @@ class Weight:
         )
 
     def bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self._on else text
+        return self._set(1, text)
 
     def dim(self, text: str) -> str:
-        return f"\x1b[2m{text}\x1b[0m" if self._on else text
+        return self._set(2, text)
+
+    def red(self, text: str) -> str:
+        return self._set(31, text)
+
+    def green(self, text: str) -> str:
+        return self._set(32, text)
+
+    def yellow(self, text: str) -> str:
+        return self._set(33, text)
+
+    def _set(self, code: int, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._on and text else text
 
 
 def shown_path(uri: str) -> str:
