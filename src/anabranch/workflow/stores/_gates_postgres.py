@@ -17,7 +17,7 @@ from anabranch.workflow.stores._postgres_arrays import Texts
 _ASK: Final = "SELECT * FROM {schema}.gate_ask($1, $2, $3::float8, $4::float8)"
 _ADMIT: Final = "SELECT {schema}.gate_admit($1, $2, $3, $4::float8, $5::float8)"
 _STAY: Final = "SELECT {schema}.gate_stay($1, $2, $3::float8)"
-_LEAVE: Final = "DELETE FROM {schema}.place WHERE queue = $1 AND holder = $2"
+_LEAVE: Final = "SELECT {schema}.gate_leave($1, $2)"
 
 # An entry of an index is at most 2,704 bytes, the queue's name included.
 _MOST_HOLDER_BYTES: Final = 1500

@@ -1,5 +1,7 @@
 -- The queues of the store: what is kept of each, and the places in it. The rules are in
 -- queues.py; here it is only seen to that nothing has changed between question and answer.
+-- Nobody waits for the disk: if the server dies, a place is free too early, or when its lease
+-- ends, and its holder says again that it is there.
 
 CREATE TABLE {schema}.gate (
     queue text COLLATE "C" PRIMARY KEY,
@@ -27,6 +29,7 @@ CREATE FUNCTION {schema}.gate_ask(
 DECLARE
     own {schema}.place;
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     now := {schema}.seconds();
     -- Those that others are about to change are left alone: they do not count below.
     DELETE FROM {schema}.place WHERE queue = a_queue AND holder = ANY (ARRAY(
@@ -64,6 +67,7 @@ CREATE FUNCTION {schema}.gate_admit(
     a_queue text, a_holder text, a_admitted bigint, a_full_at float8, a_lease float8
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     UPDATE {schema}.gate SET admitted = admitted + 1, full_at = a_full_at
         WHERE queue = a_queue AND admitted = a_admitted;
     IF NOT FOUND THEN
@@ -79,10 +83,19 @@ END $$;
 
 CREATE FUNCTION {schema}.gate_stay(
     a_queue text, a_holders text[], a_lease float8
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO {schema}.place (queue, holder, is_inside, until)
         SELECT a_queue, asked.holder, true, {schema}.seconds() + a_lease
         FROM unnest(a_holders) AS asked (holder) ORDER BY asked.holder
         ON CONFLICT (queue, holder)
-            DO UPDATE SET is_inside = true, until = excluded.until
-$$;
+            DO UPDATE SET is_inside = true, until = excluded.until;
+END $$;
+
+CREATE FUNCTION {schema}.gate_leave(a_queue text, a_holder text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    DELETE FROM {schema}.place WHERE queue = a_queue AND holder = a_holder;
+END $$;
