@@ -297,6 +297,47 @@ class Committing(StoreTests):
         assert await claimed(store) == []
         assert await store.next_due(("w",)) is None
 
+    @on_a_store
+    async def test_a_run_that_has_ended_can_be_reopened(self, store: Store) -> None:
+        epoch = (await opened(store)).info.epoch
+        await store.send("r", "m", b"body")
+        end = Commit(
+            epoch=epoch, position=0, facts=FACTS, status="failed", note="so", result=b"none"
+        )
+        await store.commit("r", end)
+        before = await everything(store)
+        for position in (0, len(FACTS) + 1):
+            elsewhere = Commit(epoch=epoch, position=position, reopens=True)
+            await refuses(JournalConflict, store.commit("r", elsewhere))
+        foreign = Commit(epoch=epoch + 1, position=len(FACTS), reopens=True)
+        await refuses(Fenced, store.commit("r", foreign))
+        assert await everything(store) == before
+        async with changes_of(store) as changes:
+            again = Commit(
+                epoch=epoch, position=len(FACTS), facts=(b"again",), reopens=True
+            )
+            await store.commit("r", again)
+            await told_of(changes, "r")
+        info = await store.info("r")
+        assert info is not None
+        assert (info.status, info.due_at) == ("running", 0.0)
+        assert (info.note, info.result) == ("", None)
+        assert await claimed(store) == ["r"]
+        found = await store.open("r", owner="them", lease=LEASE)
+        assert found.info.epoch == epoch + 1
+        assert list(found.facts) == [*FACTS, b"again"]
+        assert not await store.send("r", "m", b"known")
+        assert await store.send("r", "n", b"body")
+
+    @on_a_store
+    async def test_only_a_run_that_has_ended_can_be_reopened(self, store: Store) -> None:
+        epoch = (await opened(store)).info.epoch
+        await store.commit("r", Commit(epoch=epoch, position=0, facts=FACTS))
+        before = await everything(store)
+        again = Commit(epoch=epoch, position=len(FACTS), facts=(b"lost",), reopens=True)
+        await refuses(JournalConflict, store.commit("r", again))
+        assert await everything(store) == before
+
 
 class Remembering(StoreTests):
     """Snapshots stand for the facts before them."""

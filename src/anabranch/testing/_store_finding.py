@@ -130,6 +130,10 @@ class Claiming(StoreTests):
         assert await claimed(store) == ["minute"]
         # That is "minute", should its driver die.
         assert LEASE - MARGIN < (await store.next_due(("w",)) or 0.0) <= LEASE
+        await self.pass_time(store, LEASE / 2)
+        await opened(store, "driven")  # its lease is the later one
+        wait = await store.next_due(("w",)) or 0.0
+        assert LEASE / 2 - MARGIN < wait <= LEASE / 2
 
     @on_two_stores
     async def test_no_two_stores_give_the_same_run(

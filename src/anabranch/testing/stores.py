@@ -5,14 +5,25 @@ from __future__ import annotations
 from anabranch.testing._store_driving import Beginning, Committing, Remembering, Resting
 from anabranch.testing._store_finding import Claiming, Looking, Sending, Watching
 from anabranch.testing._store_kit import ManualClock
+from anabranch.testing._store_model import Modelled
 
 __all__ = ["ManualClock", "StoreContract"]
 
 
 class StoreContract(
-    Beginning, Committing, Remembering, Resting, Claiming, Sending, Watching, Looking
+    Beginning,
+    Committing,
+    Remembering,
+    Resting,
+    Claiming,
+    Sending,
+    Watching,
+    Looking,
+    Modelled,
 ):
     """Tests for a :class:`~anabranch.workflow.Store`, found by pytest in a subclass.
+
+    They need pytest and hypothesis.
 
     ::
 

@@ -83,7 +83,8 @@ async def work(store: SQLiteStore, name: str) -> None:
 
 
 async def main(what: str, path: str, *run_ids: str) -> None:
-    vars(sqlite_file)["LOG_PAGES"] = 30  # so that the log is often copied back
+    for name in ("LOG_PAGES",):
+        setattr(sqlite_file, name, 30)  # so that the log is often copied back
     store = SQLiteStore(path)
     say("ready")
     if what == "commit":

@@ -260,6 +260,8 @@ def test_commits_elsewhere_that_wake_nobody_are_not_told(tmp_path: Path) -> None
         assert list(await asyncio.wait_for(anext(changes), 30)) == ["s"]
         await here.send("r", "m", b"body")
         assert list(await asyncio.wait_for(anext(changes), 30)) == ["r"]
+        await there.send("s", "n", b"body")
+        assert list(await asyncio.wait_for(anext(changes), 30)) == ["s"]
         await there.create(new("t"))
         assert list(await asyncio.wait_for(anext(changes), 30)) == []
         await changes.aclose()
@@ -272,17 +274,13 @@ def test_commits_elsewhere_that_wake_nobody_are_not_told(tmp_path: Path) -> None
 def test_what_is_written_here_and_elsewhere_in_turn_is_all_told(tmp_path: Path) -> None:
     async def main() -> None:
         here, there = SQLiteStore(tmp_path / "runs.db"), SQLiteStore(tmp_path / "runs.db")
-        names = {f"r{n}" for n in range(30)}
+        names = {f"r{n}" for n in range(60)}
         for name in names:
             await here.create(new(name))
         changes = here.changes()
         assert list(await anext(changes)) == []
-        await asyncio.gather(
-            *(
-                (here, there)[n % 2].send(name, "m", b"body")
-                for n, name in enumerate(sorted(names))
-            )
-        )
+        for n, name in enumerate(sorted(names)):
+            await (here, there)[n % 2].send(name, "m", b"body")
         while names:
             told = await asyncio.wait_for(anext(changes), 30)
             assert told  # no run was created

@@ -76,7 +76,7 @@ async def check(store: SQLiteStore, run_id: str, acknowledged: int) -> int:
     assert events == [(n + 1, program.event_of(n)) for n in range(count)]
     first = 0 if history.snapshot is None else history.snapshot.position
     assert first <= max(0, info.position - 22)
-    assert (first == 0) == (count < 12)
+    assert (first == 0) == (count < 15)
     facts = [fact for n in range(count) for fact in program.facts_of(n)]
     assert list(history.facts) == facts[first:]
     # Each commit takes the message that was sent before it.
@@ -87,7 +87,7 @@ async def check(store: SQLiteStore, run_id: str, acknowledged: int) -> int:
 
 def kill_often(start: Start, path: Path, times: int, seed: int) -> None:
     draw = random.Random(seed)
-    acknowledged = dict.fromkeys(RUNS, -1)
+    acknowledged: dict[str, int] = dict.fromkeys(RUNS, -1)
 
     async def check_all() -> None:
         store = SQLiteStore(path)

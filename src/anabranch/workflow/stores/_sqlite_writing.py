@@ -13,11 +13,12 @@ from anabranch.workflow.stores import _refusals as refusals
 from anabranch.workflow.stores import _sqlite_reading as reading
 from anabranch.workflow.stores.protocol import FINAL, Commit, NewRun, Opened
 
-# Three times of four a run is due as it was: then the index of due runs is left alone.
 _REOPEN: Final = """
-UPDATE runs SET status = 'running' WHERE run_id = ? AND epoch = ? AND position = ?
-AND status IN ('completed', 'failed', 'cancelled', 'timed out')
-"""
+UPDATE runs SET status = 'running'
+WHERE run_id = ? AND epoch = ? AND position = ?
+    AND status IN ('completed', 'failed', 'cancelled', 'timed out')"""
+
+# Nearly always a run is due as it was: then the index of due runs is left alone.
 _ADVANCE: Final = """
 UPDATE runs SET position = position + ?, published = published + ?, status = ?,
     note = ?, result = ?, updated_at = ?
@@ -66,14 +67,17 @@ def open_run(
     return reading.opened(db, run_id)
 
 
-def commit(db: sqlite3.Connection, run_id: str, commit: Commit, now: float) -> None:
+def commit(db: sqlite3.Connection, run_id: str, commit: Commit, now: float) -> bool:
+    """Whether others are to be told."""
     is_over = commit.status in FINAL
     facts, published = commit.facts, commit.published
     what = (len(facts), len(published), commit.status, commit.note, commit.result, now)
     which = (run_id, commit.epoch, commit.position)
     due_at = None if is_over else commit.due_at
-    if commit.reopens and not db.execute(_REOPEN, which).rowcount:
-        _refuse(db, run_id, commit)
+    if commit.reopens:
+        if not db.execute(_REOPEN, which).rowcount:
+            _refuse(db, run_id, commit)
+        _stir(db)
     if not db.execute(_ADVANCE, (*what, *which, due_at)).rowcount:
         if not db.execute(_ADVANCE_DUE, (*what, due_at, *which)).rowcount:
             _refuse(db, run_id, commit)
@@ -99,6 +103,7 @@ def commit(db: sqlite3.Connection, run_id: str, commit: Commit, now: float) -> N
         )
         if commit.keep_from > 0:
             _drop(db, run_id, commit.keep_from)
+    return commit.reopens
 
 
 def _drop(db: sqlite3.Connection, run_id: str, keep_from: int) -> None:

@@ -11,6 +11,7 @@ from anabranch.clock import Clock, RealClock
 from anabranch.errors import Fenced
 from anabranch.workflow.stores import _refusals as refusals
 from anabranch.workflow.stores._due import DueQueue
+from anabranch.workflow.stores._gates import MemoryGates
 from anabranch.workflow.stores._watchers import Watchers
 from anabranch.workflow.stores.protocol import (
     FINAL,
@@ -105,6 +106,7 @@ class MemoryStore:
         self._runs: dict[str, _Run] = {}
         self._queues: defaultdict[str, DueQueue] = defaultdict(DueQueue)
         self._watchers = Watchers()
+        self.gates = MemoryGates(self._clock.now)
         self._serial = 0
         self._number = 0
         # No run begins in an epoch in which a purged one was driven: were it of the same
@@ -142,8 +144,8 @@ class MemoryStore:
 
     async def commit(self, run_id: str, commit: Commit) -> None:
         run = self._owned(run_id, commit.epoch)
-        if run.is_over:
-            raise refusals.ended(run_id, run.status)
+        if run.is_over is not commit.reopens:
+            raise refusals.ended(run_id, run.status, reopens=commit.reopens)
         if commit.position != run.end:
             raise refusals.conflict(run_id, commit.position, run.end)
         run.facts.extend(commit.facts)
@@ -160,6 +162,8 @@ class MemoryStore:
         if commit.snapshot is not None:
             run.snapshots[run.end] = commit.snapshot
             run.drop_before(commit.keep_from)
+        if commit.reopens:
+            self._stir(run)
 
     async def release(self, run_id: str, *, epoch: int, due_at: float | None) -> bool:
         run = self._owned(run_id, epoch)

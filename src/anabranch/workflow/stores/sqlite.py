@@ -17,6 +17,7 @@ from typing import Literal
 from anabranch.clock import Clock, RealClock
 from anabranch.workflow.stores import _sqlite_reading as reading
 from anabranch.workflow.stores import _sqlite_writing as writing
+from anabranch.workflow.stores._gates_sqlite import SQLiteGates
 from anabranch.workflow.stores._sqlite_connection import Reader, Writer
 from anabranch.workflow.stores._sqlite_file import DatabaseFile
 from anabranch.workflow.stores._sqlite_thread import DatabaseThread
@@ -66,6 +67,7 @@ class SQLiteStore:
             "anabranch-store-writer", partial(Writer, file, self._watchers), self._watchers
         )
         self._reader = DatabaseThread("anabranch-store-reader", partial(Reader, file), {})
+        self.gates = SQLiteGates(self._writer, self._clock)
         for thread in (self._writer, self._reader):
             weakref.finalize(self, thread.stop).atexit = False
 
@@ -83,7 +85,9 @@ class SQLiteStore:
 
     async def commit(self, run_id: str, commit: Commit) -> None:
         now = self._clock.now()
-        await self._writer.ask(lambda db: writing.commit(db, run_id, commit, now))
+        await self._writer.ask(
+            lambda db: writing.commit(db, run_id, commit, now), ring=run_id
+        )
 
     async def release(self, run_id: str, *, epoch: int, due_at: float | None) -> bool:
         return await self._writer.ask(
