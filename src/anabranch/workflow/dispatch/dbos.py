@@ -50,7 +50,7 @@ class DBOSDispatcher:
     answers or cancels runs has nothing to do with DBOS. While no worker is up, nothing is
     put into the queue.
 
-    A run whose worker dies is put into the queue when its lease has ended: with the worker's
+    A run whose worker dies is put into the queue when its lease has ended: with a worker's
     lease of 30 s, half a minute later at most. If the dead one held the last slot of
     ``concurrency``, that is free ``lease`` seconds later still. A run whose worker is told
     to stop is put into the queue at once.
