@@ -417,13 +417,14 @@ def test_who_stops_waiting_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 EXIT = """
-import asyncio, sys
+import asyncio, sys, time
 from anabranch.workflow.stores import NewRun, SQLiteStore
 
 store = SQLiteStore(sys.argv[1])
 
 async def main():
     await store.create(NewRun(run_id="r", workflow="w"))
+    store._writer.ask(lambda db: time.sleep(0.5))  # the disk is slow
     for n in range(200):
         asyncio.create_task(store.send("r", f"m{n}", b"body"))
     await asyncio.sleep(0)

@@ -127,8 +127,9 @@ class Writer(Connected):
         if self._is_time():
             try:
                 self._look()
-            except sqlite3.Error:
-                self._version = None  # whoever asks for something is told
+            except sqlite3.Error:  # whoever asks for something is told what is wrong
+                self._version = None
+                self._found.append(None)
         found, self._found = self._found, []
         return found
 
@@ -136,7 +137,7 @@ class Writer(Connected):
         return POLL_S if self._watchers else None
 
     def _is_time(self) -> bool:
-        return bool(self._watchers) and time.monotonic() - self._looked_at >= POLL_S
+        return bool(self._watchers) and time.monotonic() - self._looked_at >= POLL_S / 2
 
     def _begun(self) -> None:
         if self._watchers:

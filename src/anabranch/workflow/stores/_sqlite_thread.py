@@ -148,8 +148,11 @@ class _Life:
             if requests:
                 outcomes = self._connected.outcomes(requests)
             told = self._connected.changes()
-        except JournalError as error:
-            outcomes = [(None, JournalError(str(error))) for _ in requests]
+        except Exception as error:
+            is_ours = isinstance(error, JournalError)
+            outcomes = [
+                (None, JournalError(str(error)) if is_ours else error) for _ in requests
+            ]
         settled: defaultdict[asyncio.AbstractEventLoop, list[_Settled]] = defaultdict(list)
         rung: list[str] = []
         for (_, future, ring), outcome in zip(requests, outcomes, strict=True):

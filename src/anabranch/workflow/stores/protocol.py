@@ -63,7 +63,8 @@ class RunInfo:
     Times are seconds since the epoch.
 
     Attributes:
-        epoch: How often it was opened.
+        epoch: How often it was opened; more if a run of its name was purged before, so
+            that the driver of that one writes nothing to this one.
         position: How many facts its journal has, those included that were dropped.
         published: How many events its stream has.
         due_at: When it wants to be driven, if nobody drives it; ``None`` for not before
@@ -157,13 +158,15 @@ class Commit:
             again, and their ids stay known.
         status: How the run stands now.
         due_at: When it wants to be driven, should its driver be gone; ``None`` for not
-            before something is sent.
+            before something is sent. If there are messages that were not taken, it is due
+            at once; if it has ended, never.
         note: What it waits for, or why it has failed.
         result: What it gave, if it has ended.
         snapshot: The state behind these facts.
         reopens: Whether the run has ended and now goes on; a run that has not ended cannot.
         keep_from: With a snapshot: facts before this position may be dropped, and
-            snapshots at earlier ones; but always the newest snapshot stays.
+            snapshots at earlier ones; but always the newest snapshot stays, and what it
+            takes to have the state at this position and at every later one.
     """
 
     epoch: int
@@ -242,8 +245,9 @@ class Store(Protocol):
         """Give a run back: it has no owner then, and is due at this time.
 
         Returns:
-            False, and nothing changes, if there are messages that were not taken. So none
-            is overlooked that came while the driver was about to rest.
+            False, and nothing changes, if there are messages that were not taken and the
+            run has not ended. So none is overlooked that came while the driver was about
+            to rest.
 
         Raises:
             Fenced: Somebody has opened the run since, or it is gone.
@@ -251,7 +255,11 @@ class Store(Protocol):
         ...
 
     async def renew(self, epochs: Mapping[str, int], *, lease: float) -> set[str]:
-        """Prolong the leases of runs, by their ids; those that were lost to another."""
+        """Prolong the leases of runs, by their ids; those that were lost to another.
+
+        A run that was given back or has ended is neither leased nor lost; one that is gone
+        is lost.
+        """
         ...
 
     # -------------------------------------------------------------------- others
@@ -282,7 +290,7 @@ class Store(Protocol):
         ...
 
     async def messages(self, run_id: str) -> Sequence[Message]:
-        """Those that were not taken, oldest first."""
+        """Those that were not taken, oldest first; none if there is no such run."""
         ...
 
     def changes(self) -> AsyncIterator[Sequence[str]]:
@@ -317,6 +325,9 @@ class Store(Protocol):
             updated_before: Only those to which nothing has happened since.
             after: Begin behind this run.
             limit: The most to give.
+
+        Raises:
+            RunNotFound: There is no run ``after``.
         """
         ...
 
@@ -334,7 +345,7 @@ class Store(Protocol):
         """The journal as far back as it is kept, up to a position, whoever drives it.
 
         The snapshot is the oldest one that is kept, if facts before it were dropped or the
-        run has begun with one.
+        run has begun with one. If the position is before it, there are no facts.
 
         Raises:
             RunNotFound: There is none.
