@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["ended", "failed", "waiting", "note"]
 
+LEAST_WIDTH: Final = 30
 _LEAST_BAR, _MOST_BAR = 10, 48
 _LEAST_WORDS: Final = 30
 _MOST_NAME: Final = 22
@@ -196,7 +197,7 @@ def render(
     width: int,
     weight: Weight,
 ) -> list[str]:
-    """Lines of at most ``width`` columns.
+    """Lines of at most ``width`` columns, or :data:`LEAST_WIDTH`.
 
     Args:
         shown: What to show.
@@ -208,6 +209,7 @@ def render(
     """
     if not shown:
         return []
+    width = max(width, LEAST_WIDTH)
     layout = _layout(shown, width)
     first = min((row.began_at for row in shown), default=zero)
     last = max((row.at for row in shown), default=zero)
@@ -232,14 +234,14 @@ def render(
 
 def _layout(shown: Sequence[Row], width: int) -> _Layout:
     position = max([2, *(len(str(row.position)) for row in shown)])
-    step = min(max([4, *(len(_step(row)) for row in shown)]), _MOST_NAME)
+    step = min(max([4, *(len(_step(row)) for row in shown)]), _MOST_NAME, width // 5)
     longest = max([11, *(len(row.said) for row in shown)])
     room = width - position - 2 * _TIME - step - 8
     # One long error must not leave the bars no room.
     said = min(longest, max(room // 2, _LEAST_WORDS))
     bar = min(room - said - 2, _MOST_BAR)
     if bar < _LEAST_BAR:
-        return _Layout(position=position, step=step, bar=0, said=max(room + _TIME, 8))
+        return _Layout(position=position, step=step, bar=0, said=room + _TIME)
     return _Layout(position=position, step=step, bar=bar, said=room - bar - 2)
 
 

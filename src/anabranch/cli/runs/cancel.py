@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         before = await runs.get(args.run_id)
         ended = await runs.cancel(args.run_id)
         status = (await runs.get(args.run_id)).status
-        driver = driver_of(before) or "who drives it"
+        driver = driver_of(before) or "a worker"
         if is_over(before):
             said = f"run {args.run_id} was over already: {before.status}"
         elif ended:

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(data, ensure_ascii=False))
             return 0
         weight = Weight(sys.stdout)
-        width = max(20, args.width or whole_width())
+        width = args.width or whole_width()
         began_at = next((e.at for e in entries if e.kind == "Began"), info.created_at)
         lines = [*_header(info, began_at, result, width, weight), ""]
         first = entries[0].position if entries else 0
