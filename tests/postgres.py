@@ -236,10 +236,10 @@ class Server:
 
 
 @functools.cache
-def shared_server() -> Server:
+def shared_server(version: int = NEWEST) -> Server:
     """The server of this process, made when it is first asked for. Leave it running."""
     closing = contextlib.ExitStack()
-    server = closing.enter_context(Server.started())
+    server = closing.enter_context(Server.started(version))
     atexit.register(closing.close)
     return server
 

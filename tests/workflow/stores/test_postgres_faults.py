@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import psycopg
 import pytest
 
 from anabranch.errors import JournalConflict, JournalError, UsageError, WorkflowDone
-from anabranch.workflow.stores import Commit, NewRun, Status, Store
-from anabranch.workflow.stores._postgres_schema import SCRIPTS
+from anabranch.workflow.stores import Commit, NewRun, Status, Store, _postgres_schema
+from anabranch.workflow.stores._postgres_place import Place, is_passing
 from anabranch.workflow.stores.postgres import PostgresStore
 from tests.postgres import Server, database, shared_server
 
@@ -215,7 +216,7 @@ def test_a_lost_connection_changes_no_answer(
     async def run() -> None:
         async with Proxy.before(url) as proxy:
             # Unprepared statements can be told apart on their way.
-            store = PostgresStore(proxy.url, prepared=False)
+            store = PostgresStore(proxy.url, pooled=True)
             epoch = await opened(store)
             proxy.cut(where, what)
             await does(store, epoch)
@@ -230,7 +231,7 @@ def test_many_commits_whose_answer_is_lost_are_written_once(url: str) -> None:
 
     async def run() -> None:
         async with Proxy.before(url) as proxy:
-            store = PostgresStore(proxy.url, prepared=False)
+            store = PostgresStore(proxy.url, pooled=True)
             epochs = {name: await opened(store, name) for name in names}
             for where in ("before", "after"):
                 proxy.cut(where, b".commit_all(")
@@ -395,6 +396,19 @@ def test_a_server_that_is_away_for_long_is_an_error_and_nothing_else(
     on(server.url(), away, patience=0.5)
 
 
+def test_a_run_that_somebody_else_keeps_locked_is_an_error_in_the_end(url: str) -> None:
+    async def locked(store: PostgresStore) -> None:
+        epochs = {name: await opened(store, name) for name in ("r", "s")}
+        with psycopg.connect(url) as other:
+            other.execute("SELECT FROM anabranch.run WHERE run_id = 'r' FOR UPDATE")
+            with pytest.raises(JournalError, match="lock timeout"):
+                await store.commit("r", Commit(epoch=epochs["r"], position=0))
+        for name, epoch in epochs.items():
+            await store.commit(name, Commit(epoch=epoch, position=0))
+
+    on(f"{url}?options=-c%20lock_timeout%3D50", locked, patience=0.2)
+
+
 # --------------------------------------------------------------------------- changes
 
 
@@ -467,6 +481,13 @@ def failing(url: str, **options: Any) -> JournalError:
     return errors[0]
 
 
+def test_a_pooler_that_refuses_settings_is_told_of() -> None:
+    place = Place.of("postgresql://localhost/x", schema="a", is_pooled=False)
+    refused = psycopg.OperationalError("FATAL: unsupported startup parameter: options")
+    assert "PostgresStore(url, pooled=True)" in str(place.sentence(refused))
+    assert not is_passing(refused)
+
+
 def test_a_wrong_password_is_told_at_once_and_never_shown(url: str) -> None:
     password = shared_server().password
     error = failing(url.replace(password, "xyzzy"), patience=10_000.0)
@@ -520,12 +541,33 @@ def test_a_store_is_shown_without_its_password() -> None:
     assert repr(store) == "PostgresStore('db.example:6543/runs', schema='mine')"
 
 
+def test_tables_of_an_earlier_version_are_upgraded_once(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(_postgres_schema, "SCRIPTS", _postgres_schema.SCRIPTS[:1])
+        on(url, opened_once)
+
+    async def upgrade(store: PostgresStore) -> None:
+        others = [PostgresStore(url) for _ in range(5)]
+        for info in await asyncio.gather(*(other.info("r") for other in (store, *others))):
+            assert info is not None
+            assert info.epoch == 1
+        for other in others:
+            await other.close()
+
+    on(url, upgrade)
+    name = url.rpartition("/")[2]
+    found = shared_server().execute("SELECT version FROM anabranch.meta", name)
+    assert found == [(len(_postgres_schema.SCRIPTS),)]
+
+
 def test_tables_of_a_later_version_are_left_alone(url: str) -> None:
     on(url, opened_once)
     name = url.rpartition("/")[2]
     shared_server().execute("UPDATE anabranch.meta SET version = version + 1", name)
     error = failing(url)
-    known = len(SCRIPTS)
+    known = len(_postgres_schema.SCRIPTS)
     assert f"of version {known + 1}, and this anabranch knows {known}" in str(error)
 
 

@@ -200,9 +200,11 @@ class Commits:
                 self._connection = await self._session.connect()
             try:
                 rows = await self._session.run(self._connection, statement, values)
-            finally:
-                if self._connection.info.transaction_status != IDLE:
+            except BaseException as error:
+                is_idle = self._connection.info.transaction_status == IDLE
+                if isinstance(error, psycopg.Error) or not is_idle:
                     await self.close()
+                raise
             answer: Any = rows[0][0]
             return [answer] if is_one else answer
 

@@ -31,6 +31,10 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "25000",
 }
 
+# Rows are looked up by their keys. Plans are kept: one that reads a whole table, made while
+# it was small, would be used when it has grown. And no lock of ours is held for long.
+_SETTINGS: Final = "-c enable_seqscan=off -c jit=off -c lock_timeout=10s"
+
 # A connection that is lost; the server starts, stops, stands by or has no room; others are
 # in the way. Source: PostgreSQL's manual, appendix A.
 _PASSING: Final = re.compile(r"08...|57P0.|53[03]..|53200|40001|40P01|25006|55P03")
@@ -42,6 +46,7 @@ _LASTING: Final = (
     "no pg_hba.conf entry",
     "does not exist",
     "permission denied",
+    "startup parameter",
 )
 
 
@@ -52,16 +57,16 @@ class Place:
     Attributes:
         shown: Its name without a password.
         schema: The schema's name; it needs no quotes.
-        is_prepared: Statements are prepared on the server.
+        is_pooled: Nothing is kept on a connection.
     """
 
     options: dict[str, Any] = field(repr=False)
     shown: str
     schema: str
-    is_prepared: bool
+    is_pooled: bool
 
     @classmethod
-    def of(cls, url: str, *, schema: str, is_prepared: bool) -> Place:
+    def of(cls, url: str, *, schema: str, is_pooled: bool) -> Place:
         """The place at a URL.
 
         Raises:
@@ -85,13 +90,16 @@ class Place:
         shown = f"{host}:{options.get('port') or 5432}"
         if options.get("dbname"):
             shown += f"/{options['dbname']}"
-        return cls({**_DEFAULTS, **options}, shown, schema, is_prepared)
+        options = {**_DEFAULTS, **options}
+        if not is_pooled:
+            options["options"] = f"{_SETTINGS} {options.get('options', '')}"
+        return cls(options, shown, schema, is_pooled)
 
     async def connect(self) -> Connection:
         """A new connection, on the running loop."""
         return await psycopg.AsyncConnection.connect(
             autocommit=True,
-            prepare_threshold=0 if self.is_prepared else None,
+            prepare_threshold=None if self.is_pooled else 0,
             context=_ADAPTERS,
             cursor_factory=psycopg.AsyncRawCursor,
             **self.options,
@@ -118,7 +126,10 @@ class Place:
 
     def sentence(self, error: psycopg.Error) -> JournalError:
         """What to tell a person of an error that trying again does not mend."""
-        return JournalError(f"PostgreSQL at {self.shown}: {_said(error)}")
+        hint = ""
+        if "startup parameter" in str(error):
+            hint = ": a pooler is in between; say PostgresStore(url, pooled=True)"
+        return JournalError(f"PostgreSQL at {self.shown}: {_said(error)}{hint}")
 
     def gave_up(self, error: psycopg.Error, patience: float) -> JournalError:
         """What to tell when an error was still there after many tries."""

@@ -92,10 +92,14 @@ BEGIN
     );
 END $$;
 
+-- The functions below look rows up by their keys. Plans are kept: one that reads the whole
+-- of a table, made while it was small, would be used when it has grown.
+
 CREATE FUNCTION {schema}.create_run(
     a_run_id text, a_workflow text, a_version text, a_shape bytea, a_begin bytea,
     a_snapshot bytea, a_due_at float8, a_origin text, a_token bigint
-) RETURNS boolean LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     at float8 := {schema}.seconds();
     made bigint;
@@ -111,7 +115,7 @@ BEGIN
         );
     END IF;
     -- Not before: the insertion may have waited for the purge of a run of this name.
-    SELECT first_epoch INTO first FROM {schema}.meta;
+    SELECT first_epoch INTO first FROM {schema}.meta WHERE is_only;
     IF first > 0 THEN
         UPDATE {schema}.run SET epoch = first WHERE run_id = a_run_id;
     END IF;
@@ -130,7 +134,8 @@ CREATE FUNCTION {schema}.commit_one(
     a_run_id text, a_epoch bigint, a_position bigint, a_token bigint, a_facts bytea[],
     a_published bytea[], a_taken bigint[], a_status text, a_due_at float8, a_note text,
     a_result bytea, a_snapshot bytea, a_keep_from bigint, a_reopens boolean
-) RETURNS boolean LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     took bigint := 0;
     first bigint;
@@ -240,7 +245,8 @@ END $$;
 -- Whether the run was given back; NULL if its driver is fenced.
 CREATE FUNCTION {schema}.release(
     a_run_id text, a_epoch bigint, a_token bigint, a_due_at float8
-) RETURNS boolean LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     found_run {schema}.run;
     is_over boolean;
@@ -274,7 +280,8 @@ END $$;
 -- Whether it was sent now; or, if it was not, why: 'known', 'gone', or how the run ended.
 CREATE FUNCTION {schema}.send(
     a_run_id text, a_message_id text, a_body bytea, a_token bigint
-) RETURNS text LANGUAGE plpgsql AS $$
+) RETURNS text LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     found_run {schema}.run;
     earlier bigint;
@@ -303,13 +310,14 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {schema}.purge(a_run_id text, a_run bigint) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off AS $$
 DECLARE
     last_epoch bigint;
 BEGIN
     DELETE FROM {schema}.run WHERE run_id = a_run_id AND key = a_run
         RETURNING epoch INTO last_epoch;
-    UPDATE {schema}.meta SET first_epoch = last_epoch + 1 WHERE first_epoch <= last_epoch;
+    UPDATE {schema}.meta SET first_epoch = last_epoch + 1 WHERE is_only AND first_epoch <= last_epoch;
     DELETE FROM {schema}.birth WHERE run = a_run;
     DELETE FROM {schema}.fact WHERE run = a_run;
     DELETE FROM {schema}.snapshot WHERE run = a_run;

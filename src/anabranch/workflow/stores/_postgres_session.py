@@ -108,14 +108,17 @@ class Session:
         """One that nobody else uses meanwhile."""
         async with self._slots:
             connection = self._idle.pop() if self._idle else await self.connect()
+            is_lost = False
             try:
                 yield connection
             except psycopg.Error as error:
-                if is_passing(error):
+                is_lost = is_passing(error)
+                if is_lost:
                     await self._drop_idle()
                 raise
             finally:
-                if self._is_closed or connection.info.transaction_status != IDLE:
+                is_lost |= self._is_closed
+                if is_lost or connection.info.transaction_status != IDLE:
                     await self.let_go(connection)
                 else:
                     self._idle.append(connection)

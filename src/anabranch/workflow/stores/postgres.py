@@ -130,8 +130,7 @@ class PostgresStore:
 
         store = PostgresStore("postgresql://me:secret@localhost/runs")
 
-    The tables are made in the schema when it is first used. Behind a pooler that lends
-    connections by the transaction, ``changes`` hears of things about a second late.
+    The tables are made in the schema when it is first used.
 
     Args:
         url: The database; what it does not say, libpq looks up as ``psql`` does.
@@ -140,8 +139,9 @@ class PostgresStore:
         connections: The most at once, beside the one for commits and one for each who
             waits for changes.
         patience: Seconds for which a server that is not there is waited for.
-        prepared: Statements are prepared on the server; say false if a pooler in between
-            cannot have that.
+        pooled: A pooler stands in between and lends connections by the transaction, so
+            nothing can be kept on one: statements are not prepared, and changes are heard
+            of about a second late.
 
     Raises:
         UsageError: There can be no such store. Whether the server is there is seen later.
@@ -154,14 +154,14 @@ class PostgresStore:
         schema: str = "anabranch",
         connections: int = 4,
         patience: float = 30.0,
-        prepared: bool = True,
+        pooled: bool = False,
     ) -> None:
         if connections < 1 or not patience >= 0:
             raise UsageError(
                 "a store needs at least 1 connection and a patience of 0 s or more, not "
                 f"connections={connections!r} and patience={patience!r}"
             )
-        self._place = Place.of(url, schema=schema, is_prepared=prepared)
+        self._place = Place.of(url, schema=schema, is_pooled=pooled)
         self._connections = connections
         self._patience = patience
         self._tokens = Tokens()
