@@ -13,6 +13,7 @@ from anabranch.errors import Fenced, WorkflowCancelledByUser
 from anabranch.testing import Crash, VirtualClock, crash_at, run_virtual
 from anabranch.testing.clock import EPOCH
 from anabranch.workflow import (
+    BaseSerializer,
     Context,
     Event,
     HumanResponseEvent,
@@ -502,6 +503,36 @@ def test_a_workflow_with_a_serializer_of_its_own_is_answered_by_who_does_not_hav
         assert await again == ["Ada", "Rome", 11, 1]
         with pytest.raises(Fenced):
             await handler
+
+    run_virtual(main())
+
+
+class Secret(BaseSerializer):
+    """Writes what nobody can read who does not have it."""
+
+    def serialize(self, value: Any) -> str:
+        return PickleSerializer().serialize(value)[::-1]
+
+    def deserialize(self, value: str) -> Any:
+        return PickleSerializer().deserialize(value[::-1])
+
+
+def test_what_users_put_into_a_run_is_written_by_their_serializer_alone() -> None:
+    async def main() -> None:
+        store = MemoryStore(clock=VirtualClock())
+        flow = Interview(timeout=None, durable=store, serializer=Secret())
+        runs = Runs(store, flow)
+        await runs.start(flow, run_id="r")
+        for text in ("Adalovelace", "Constantinople"):
+            handler = flow.run(run_id="r")
+            await asyncio.sleep(1)
+            await runs.send("r", Reply(text=text))
+            await asyncio.sleep(1)
+        assert await handler == ["Adalovelace", "Constantinople", 11, 1]
+        kept = await runs.export("r") + str(await store.events("r"))
+        for secret in ("Adalovelace", "Constantinople", "really"):
+            assert secret not in kept
+        assert (await runs.history("r"))[0].kind == "Began"
 
     run_virtual(main())
 

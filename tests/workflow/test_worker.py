@@ -467,6 +467,8 @@ def test_a_run_is_forked_from_any_step_with_other_input_or_state() -> None:
         assert await forked(at=ends["first"]) == ("a1", ["first", "second"])
         begun = await forked(at=0, event=StartEvent(text="c"))
         assert begun == ("c1", ["first", "second"])
+        changed = await forked(at=0, state={"n": 5})
+        assert changed == ("a1", ["first", "second"])
         with pytest.raises(UsageError, match="no entry 99"):
             await runs.fork("r", at=99)
         with pytest.raises(UsageError, match="already"):

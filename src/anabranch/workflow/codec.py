@@ -73,6 +73,10 @@ def dumps(plain: Any) -> bytes:
         return json.dumps(plain).encode()
 
 
+# The parts of facts that hold what users made; the others are ours, and always JSON.
+_USERS: Final = frozenset(
+    ("asks", "error", "event", "events", "requirements", "store", "value")
+)
 _PARTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in fields(kind)) for kind in _FACTS.values()
 }
@@ -237,11 +241,14 @@ class Codec:
 
     def write_fact(self, fact: Fact) -> list[Any]:
         """A fact: its kind, and its fields in their order."""
+        to_plain, frame = self.to_plain, self.frame.to_plain
         plain: list[Any] = [type(fact).__name__]
         for name in _PARTS[type(fact)]:
             value = getattr(fact, name)
-            is_plain = type(value) in PLAIN
-            plain.append(value if is_plain else self.to_plain(value))
+            if name in _USERS:
+                plain.append(to_plain(value))
+            else:
+                plain.append(value if type(value) in PLAIN else frame(value))
         return plain
 
     def read_fact(self, plain: list[Any]) -> Fact:
@@ -257,7 +264,11 @@ class Codec:
                 f"a journal holds a {name!r} that is not known here: it was written by "
                 "another version"
             )
-        fact: Fact = kind(*(self.from_plain(value) for value in held))
+        values = [
+            self.from_plain(plain) if part in _USERS else self.frame.from_plain(plain)
+            for part, plain in zip(_PARTS[kind], held, strict=True)
+        ]
+        fact: Fact = kind(*values)
         return fact
 
 

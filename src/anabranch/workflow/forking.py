@@ -10,6 +10,7 @@ from anabranch.errors import UsageError
 from anabranch.workflow.codec import Codec, dumps
 from anabranch.workflow.context.paths import edited
 from anabranch.workflow.events import Event
+from anabranch.workflow.facts import Began
 from anabranch.workflow.history import (
     Entry,
     Reading,
@@ -62,9 +63,11 @@ def forked(
     entry = entries[-1]
     fork = reading.read_all(history.facts[: begins_at(entries) - first])
     begins = entry.kind == "Began"
-    begin = history.begin
+    start: Event | None = None
+    if begins:
+        start, fork.store = _beginning(entry, codec)
     if event is not None and begins:
-        begin = written_begin(codec, event)
+        start = event
     elif event is not None:
         _call_with(event, entry, fork)
     for path, value in state.items():
@@ -75,11 +78,18 @@ def forked(
         workflow=info.workflow,
         version=reading.shape.version,
         shape=dumps(reading.shape.written()),
-        begin=begin if begins else None,
+        begin=None if start is None else written_begin(codec, start, fork.store),
         snapshot=None if begins else dumps(written_state(codec, fork, reading.shape)),
         due_at=0.0 if begins else standing(fork).due_at,
         origin=info.run_id,
     )
+
+
+def _beginning(entry: Entry, codec: Codec) -> tuple[Event, Any]:
+    """What the run has begun with, and its shared state then."""
+    began = codec.read_fact(entry.fact)
+    assert isinstance(began, Began)
+    return began.event, began.store
 
 
 def _call_with(event: Event, entry: Entry, fork: RunState) -> None:
