@@ -51,6 +51,7 @@ from anabranch.workflow.events import (
 )
 from anabranch.workflow.handler import WorkflowHandler
 from anabranch.workflow.labels import RunLabel, StepLabel, Traced
+from anabranch.workflow.queues import Queue
 from anabranch.workflow.resource import Resource, ResourceConfig, ResourceManager
 from anabranch.workflow.retry_policy import RetryInfo, RetryPolicy
 from anabranch.workflow.runs import Runs
@@ -80,6 +81,7 @@ __all__ = [
     "MemoryStore",
     "Migration",
     "PickleSerializer",
+    "Queue",
     "Resource",
     "ResourceConfig",
     "ResourceManager",

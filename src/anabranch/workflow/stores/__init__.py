@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from anabranch.workflow.stores._gates import Gates
 from anabranch.workflow.stores.memory import MemoryStore
 from anabranch.workflow.stores.protocol import (
     FINAL,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FINAL",
     "Commit",
+    "Gates",
     "History",
     "MemoryStore",
     "Message",
