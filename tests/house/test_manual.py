@@ -39,7 +39,7 @@ def test_every_package_is_in_the_reference() -> None:
     # The command line has a page of its own.
     assert rooms - documented == {"anabranch.cli"}
     listed = set(re.findall(r"\{public-names\} (\S+)", pages))
-    assert listed == documented | {"anabranch"}
+    assert listed >= documented | {"anabranch"}
 
 
 @pytest.mark.parametrize(
