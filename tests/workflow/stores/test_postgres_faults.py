@@ -13,7 +13,15 @@ import psycopg
 import pytest
 
 from anabranch.errors import JournalConflict, JournalError, UsageError, WorkflowDone
-from anabranch.workflow.stores import Commit, NewRun, Status, Store, _postgres_schema
+from anabranch.workflow.stores import (
+    Commit,
+    NewRun,
+    Status,
+    Store,
+    _postgres_changes,
+    _postgres_schema,
+)
+from anabranch.workflow.stores import _postgres_reading as reading
 from anabranch.workflow.stores._postgres_place import Place, is_passing
 from anabranch.workflow.stores.postgres import PostgresStore
 from tests.postgres import Server, database, shared_server
@@ -453,6 +461,28 @@ def test_what_no_notification_tells_is_found_by_looking(url: str) -> None:
     on(url, unheard)
 
 
+def test_what_happens_is_told_without_looking(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres_changes, "LOOK_EVERY_S", 3600.0)
+
+    async def heard(store: PostgresStore) -> None:
+        epoch = await opened(store)
+        async with listening(store) as changes:
+            await store.send("r", "m1", b"")
+            assert await anext(changes) == ("r",)
+            await store.create(NewRun(run_id="new", workflow="w"))
+            assert await anext(changes) == ("new",)
+            (message,) = await store.messages("r")
+            await store.commit(
+                "r", Commit(epoch=epoch, position=0, taken=(message.number,))
+            )
+            await store.release("r", epoch=epoch, due_at=0.0)
+            assert await anext(changes) == ("r",)
+
+    on(url, heard)
+
+
 def test_a_name_that_no_notification_can_hold_is_told_of_as_any(url: str) -> None:
     async def empty(store: PostgresStore) -> None:
         async with listening(store) as changes:
@@ -708,6 +738,82 @@ def test_no_more_connections_are_made_than_one_may(url: str) -> None:
         assert connections <= 2 + 1
 
     on(url, many, connections=2)
+
+
+def scans(url: str) -> int:
+    """How often all of a table was read, when nobody is connected any more."""
+    name = url.rpartition("/")[2]
+    others = "SELECT FROM pg_stat_activity WHERE datname = $$" + name + "$$"
+    while shared_server().execute(others):
+        pass
+    count = "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables WHERE relname <> 'meta'"
+    ((scans,),) = shared_server().execute(count, name)
+    return int(scans)
+
+
+def test_no_table_is_read_whole_though_it_was_small(url: str) -> None:
+    async def make(store: PostgresStore) -> None:
+        for n in range(30):
+            await opened(store, f"r{n}")
+
+    async def use(store: PostgresStore) -> None:
+        epoch = await opened(store, "r0")
+        async with listening(store):
+            for n in range(10):  # plans are kept from the sixth time on
+                await store.create(NewRun(run_id=f"new{n}", workflow="v"))
+                await store.send("r0", f"m{n}", b"")
+                (message,) = await store.messages("r0")
+                await store.commit(
+                    "r0",
+                    Commit(
+                        epoch=epoch,
+                        position=n,
+                        facts=(b"f",),
+                        published=(b"e",),
+                        taken=(message.number,),
+                        snapshot=b"s",
+                        keep_from=n,
+                    ),
+                )
+                await store.claim(("v", "w"), owner="us", lease=LEASE, limit=1)
+                await store.next_due(("v", "w"))
+                await store.renew({"r0": epoch}, lease=LEASE)
+                await store.info("r0")
+                await store.runs()
+                await store.events("r0")
+                await store.history("r0")
+                epoch = (await store.open("r0", owner="us", lease=LEASE)).info.epoch
+                await store.release("r0", epoch=epoch, due_at=None)
+                await store.purge(f"r{n + 1}")
+
+    on(url, make)
+    shared_server().execute("VACUUM ANALYZE", url.rpartition("/")[2])
+    before = scans(url)
+    on(url, use)
+    assert scans(url) == before
+
+
+def test_who_opens_a_run_while_it_is_reopened_has_an_epoch_of_its_own(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, others = reading.opened, []
+
+    async def race(store: PostgresStore) -> None:
+        epoch = await opened(store)
+        await store.commit("r", Commit(epoch=epoch, position=0, status="failed"))
+
+        async def read_late(session: Any, run_id: str) -> Any:
+            monkeypatch.setattr(reading, "opened", read)
+            await store.commit("r", Commit(epoch=epoch, position=0, reopens=True))
+            others.append(await store.open("r", owner="them", lease=LEASE))
+            return await read(session, run_id)
+
+        monkeypatch.setattr(reading, "opened", read_late)
+        ours = await store.open("r", owner="us", lease=LEASE)
+        assert [other.info.epoch for other in others] == [epoch + 1]
+        assert (ours.info.epoch, ours.info.owner) == (epoch + 2, "us")
+
+    on(url, race)
 
 
 def test_a_message_to_a_run_that_has_ended_names_how(url: str) -> None:

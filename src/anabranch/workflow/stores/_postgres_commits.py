@@ -67,8 +67,8 @@ class Entry:
     def size(self) -> int:
         """Bytes, about."""
         commit = self.commit
-        snapshot = commit.snapshot or b""
-        return sum(map(len, (*commit.facts, *commit.published, snapshot)))
+        single = (commit.result or b"", commit.snapshot or b"")
+        return sum(map(len, (*commit.facts, *commit.published, *single)))
 
 
 def _one(entry: Entry) -> list[object]:

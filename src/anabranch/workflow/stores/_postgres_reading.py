@@ -138,7 +138,7 @@ async def events(session: Session, run_id: str, after: int, limit: int) -> list[
         raise refusals.not_found(run_id)
     published = [
         Published(number, body)
-        for begin, bodies in sorted(rows[1:])
+        for begin, bodies in sorted(row for row in rows if row[0] is not None)
         for number, body in enumerate(bodies, begin)
         if number >= first
     ]

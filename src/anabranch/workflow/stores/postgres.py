@@ -139,9 +139,9 @@ class PostgresStore:
         connections: The most at once, beside the one for commits and one for each who
             waits for changes.
         patience: Seconds for which a server that is not there is waited for.
-        pooled: A pooler stands in between and lends connections by the transaction, so
-            nothing can be kept on one: statements are not prepared, and changes are heard
-            of about a second late.
+        pooled: A pooler such as PgBouncer stands in between, so nothing can be kept on a
+            connection: statements are not prepared, and changes may be heard of a second
+            late.
 
     Raises:
         UsageError: There can be no such store. Whether the server is there is seen later.
@@ -187,15 +187,17 @@ class PostgresStore:
 
     async def open(self, run_id: str, *, owner: str, lease: float) -> Opened:
         self._check(run_id)
+        values = [run_id, _plain(owner), lease, Texts(FINAL)]
         with self._asked() as asked:
-            raised = await asked.session.ask(
-                _OPEN, [run_id, _plain(owner), lease, Texts(FINAL)]
-            )
-            found = await reading.opened(asked.session, run_id)
-        if not raised:
-            return found
-        # Not the epoch of somebody who has opened it since.
-        return replace(found, info=replace(found.info, epoch=raised[0][0]))
+            while True:
+                raised = await asked.session.ask(_OPEN, values)
+                found = await reading.opened(asked.session, run_id)
+                for (epoch,) in raised:
+                    # Not that of somebody who has opened it since.
+                    return replace(found, info=replace(found.info, epoch=epoch))
+                if found.info.status in FINAL:
+                    return found
+                # It was reopened in between, and has a driver whose epoch is not ours.
 
     async def commit(self, run_id: str, commit: Commit) -> None:
         self._check(run_id)
