@@ -365,7 +365,9 @@ def engine_of(workflow: IsWorkflow) -> Engine:
     if not isinstance(engine, Engine):
         name = type(workflow).__name__
         raise WorkflowValidationError(
-            f"{name}.__init__ does not call super().__init__(): let it do so"
+            f"{name}.__init__ does not call super().__init__(): let it do so; or this is "
+            "the copy that a step on an executor has, which begins no runs: begin them in "
+            "a step without executor="
         )
     if engine.owner is not workflow:  # a copy has the same settings, and steps of its own
         engine = Engine(workflow, engine.configs, engine.settings)
