@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +113,7 @@ class Benchmark:
         pictured: The rows of the picture.
         ours: How those that are ours are called in it; they come last.
         panels: Its panels by title: a case and a figure.
+        beside: What is there while they are measured, as a server that all of them use.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Benchmark:
     pictured: Sequence[str]
     ours: Mapping[str, str]
     panels: Mapping[str, tuple[str, str]]
+    beside: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
@@ -130,7 +133,8 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
     options = _options(benchmark, arguments)
     cases = benchmark.cases
     names = options.cases or list(cases)
-    runs, absent, failures = _measure(benchmark, names, options.repeats, options.only)
+    with benchmark.beside():
+        runs, absent, failures = _measure(benchmark, names, options.repeats, options.only)
     found = {
         name: {label: _medians(each) for label, each in rows.items()}
         for name, rows in runs.items()
