@@ -61,7 +61,7 @@ class Driver(Protocol):
     async def drive(self, run_id: str) -> Driven:
         """Drive a run until it ends or rests.
 
-        If this is cancelled, the run is let go at once, and can be driven by another worker:
+        If this is cancelled, the run is let go at once, and another worker can drive it:
         nothing that was written is lost, and steps under way are begun anew.
 
         Raises:

@@ -35,7 +35,7 @@ def store_at(place: str | PathLike[str] | Store) -> Store:
             "runs are kept at the path of an SQLite file, the URL of a PostgreSQL "
             f"database, or in a store, not at {place!r}"
         )
-    where = str(fspath(place))
+    where = fspath(given)
     is_url = where.startswith(_SCHEMES)
     if "://" in where and not is_url:
         raise WorkflowValidationError(
