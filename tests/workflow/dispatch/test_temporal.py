@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,7 +20,12 @@ import pytest
 
 pytest.importorskip("temporalio")
 
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistory,
+)
 from temporalio.worker import Replayer
 
 from anabranch.errors import (
@@ -49,6 +56,8 @@ from tests.workflow.dispatch.temporal_flows import (
     noted,
     worker,
 )
+
+HISTORY = Path(__file__).with_name("temporal_history.json")
 
 # A drive that nobody takes over makes its test fail by the time limit.
 LONG_S = 600.0
@@ -177,6 +186,41 @@ def test_a_run_that_is_started_after_its_end_is_looked_at(
     asyncio.run(main())
 
 
+def test_a_run_that_is_started_again_at_its_end_is_not_overlooked(
+    server: Server, queue: str
+) -> None:
+    async def main() -> None:
+        dispatcher = TemporalDispatcher(server.target, queue=queue)
+
+        async def act(drive: int) -> Driven:
+            if drive > 1:
+                return Done("completed")
+            # Here it has failed for the store, and somebody has it tried again.
+            await dispatcher.start("r", workflow="Flow")
+            return Done("failed")
+
+        async with working(dispatcher, Script(act)):
+            await dispatcher.start("r", workflow="Flow")
+            assert await ended(server, queue, "r") == ("COMPLETED", "completed")
+
+    asyncio.run(main())
+
+
+def test_a_run_that_rests_is_driven_if_it_is_started_again(
+    server: Server, queue: str
+) -> None:
+    async def main() -> None:
+        dispatcher = TemporalDispatcher(server.target, queue=queue)
+        driver = says(Waiting(None), Done("completed"))
+        async with working(dispatcher, driver):
+            await dispatcher.start("r", workflow="Flow")
+            await until(lambda: driver.drives == ["r"])
+            await dispatcher.start("r", workflow="Flow")
+            assert await ended(server, queue, "r") == ("COMPLETED", "completed")
+
+    asyncio.run(main())
+
+
 def test_a_run_rests_until_it_is_woken(server: Server, queue: str) -> None:
     async def main() -> None:
         dispatcher = TemporalDispatcher(server.target, queue=queue)
@@ -210,7 +254,12 @@ def test_a_doorbell_that_rings_during_a_drive_is_heard(server: Server, queue: st
     asyncio.run(main())
 
 
-def test_a_month_of_rest_is_one_drive_when_it_is_over(queue: str) -> None:
+@pytest.mark.parametrize("long", [1000, 5], ids=["one history", "a new one each time"])
+def test_a_month_of_rest_costs_no_drive_but_for_each_ring_and_its_end(
+    queue: str, monkeypatch: pytest.MonkeyPatch, long: int
+) -> None:
+    monkeypatch.setattr(_temporal_run, "LONG_HISTORY", long)
+
     async def main() -> None:
         async with skipping_time() as environment:
 
@@ -228,9 +277,12 @@ def test_a_month_of_rest_is_one_drive_when_it_is_over(queue: str) -> None:
             driver = Script(act)
             async with working(dispatcher, driver):
                 await dispatcher.start("r", workflow="Flow")
+                await until(lambda: driver.drives == ["r"])
+                await dispatcher.wake("r")
+                await until(lambda: driver.drives == ["r", "r"])
                 await environment.sleep(timedelta(days=31))
                 await client.get_workflow_handle(f"{queue}/r").result()
-            assert driver.drives == ["r", "r"]
+            assert driver.drives == ["r", "r", "r"]
 
     asyncio.run(main())
 
@@ -264,7 +316,8 @@ def test_a_run_is_not_driven_before_its_time(queue: str) -> None:
             dispatcher = TemporalDispatcher(client, queue=queue)
             async with working(dispatcher, Script(act)):
                 at = begin + 10 * 86400
-                await dispatcher.start("r", workflow="Flow", not_before=at)
+                for _ in range(2):
+                    await dispatcher.start("r", workflow="Flow", not_before=at)
                 await environment.sleep(timedelta(days=11))
                 await client.get_workflow_handle(f"{queue}/r").result()
             assert len(times) == 1
@@ -405,6 +458,22 @@ def test_a_run_that_was_terminated_in_temporal_is_driven_when_it_is_started_agai
     asyncio.run(main())
 
 
+def test_a_run_that_was_terminated_in_temporal_is_driven_to_be_cancelled(
+    server: Server, queue: str
+) -> None:
+    async def main() -> None:
+        dispatcher = TemporalDispatcher(server.target, queue=queue)
+        driver = says(Waiting(None), Done("cancelled"))
+        async with working(dispatcher, driver):
+            await dispatcher.start("r", workflow="Flow")
+            await until(lambda: driver.drives == ["r"])
+            await (await seen(server, queue, "r")).terminate()
+            await dispatcher.cancel("r")
+            assert await ended(server, queue, "r") == ("COMPLETED", "cancelled")
+
+    asyncio.run(main())
+
+
 # ---------------------------------------------------------------------- what goes wrong
 
 
@@ -457,7 +526,6 @@ def test_a_doorbell_that_nobody_hears_raises_nothing(server: Server, queue: str)
     async def main() -> None:
         dispatcher = TemporalDispatcher(server.target, queue=queue)
         await dispatcher.wake("nobody")
-        await dispatcher.cancel("nobody")
         await TemporalDispatcher(Server().target).wake("nobody")
         await TemporalDispatcher(server.target, namespace="nowhere").wake("nobody")
 
@@ -564,29 +632,45 @@ def test_a_flood_of_rings_during_a_drive_makes_a_new_history(
     asyncio.run(main())
 
 
+def test_executions_of_earlier_versions_go_on() -> None:
+    """Made by ``python -m tests.workflow.dispatch.test_temporal``; never replace it.
+
+    If this fails, executions under way would stand still after an upgrade.
+    """
+    history = WorkflowHistory.from_json("queue/r", HISTORY.read_text())
+    asyncio.run(Replayer(workflows=[_temporal_run.RunOnTemporal]).replay_workflow(history))
+
+
+async def recorded(server: Server, queue: str) -> WorkflowHistory:
+    """A run that rests, is woken at rest and in a drive, and is cancelled."""
+    go = asyncio.Event()
+
+    async def act(drive: int) -> Driven:
+        if drive == 2:
+            await go.wait()
+        return Waiting(1.0 if drive == 1 else None)
+
+    dispatcher = TemporalDispatcher(server.target, queue=queue)
+    driver = Script(act)
+    async with working(dispatcher, driver):
+        await dispatcher.start("r", workflow="Flow")
+        await until(lambda: len(driver.drives) == 2)
+        await dispatcher.wake("r")
+        go.set()
+        await until(lambda: len(driver.drives) == 3)
+        await dispatcher.wake("r")
+        await until(lambda: len(driver.drives) == 4)
+        await dispatcher.cancel("r")
+        await ended(server, queue, "r")
+    assert len(driver.drives) == 5  # none without a reason
+    return await (await seen(server, queue, "r")).fetch_history()
+
+
 def test_what_temporal_runs_of_ours_decides_the_same_when_it_is_replayed(
     server: Server, queue: str
 ) -> None:
     async def main() -> None:
-        rung = asyncio.Event()
-
-        async def act(drive: int) -> Driven:
-            if drive == 1:
-                await rung.wait()
-            return Waiting(None)
-
-        dispatcher = TemporalDispatcher(server.target, queue=queue)
-        driver = Script(act)
-        async with working(dispatcher, driver):
-            await dispatcher.start("r", workflow="Flow")
-            await until(lambda: len(driver.drives) == 1)
-            await dispatcher.wake("r")
-            rung.set()
-            await until(lambda: len(driver.drives) == 2)
-            await dispatcher.cancel("r")
-            await ended(server, queue, "r")
-        assert len(driver.drives) == 3  # none without a reason
-        history = await (await seen(server, queue, "r")).fetch_history()
+        history = await recorded(server, queue)
         replayer = Replayer(workflows=[_temporal_run.RunOnTemporal])
         await replayer.replay_workflow(history)
 
@@ -877,3 +961,10 @@ def test_all_runs_end_however_many_workers_are_killed(
         asyncio.run(
             main(lambda: closing.enter_context(worker(server.target, place, **options)))
         )
+
+
+if __name__ == "__main__":
+    with Server.started() as _server:
+        _history = asyncio.run(recorded(_server, "queue"))
+    _text = re.sub(r'"identity": "[^"]*"', '"identity": "worker"', _history.to_json())
+    HISTORY.write_text(json.dumps(json.loads(_text), separators=(",", ":")) + "\n")

@@ -1,17 +1,21 @@
 """What Temporal itself runs for one of our runs: drive it, rest, drive it again.
 
 It decides by what Temporal has recorded only, so that any worker can go on with it; it
-knows no rule of ours. Its whole state are the rings of the doorbell since its history
-began, and a new history begins with a drive: so nothing has to be carried over.
+knows no rule of ours. All that it carries from one history to the next is when to drive.
+
+Executions that are under way are gone on with by newer versions of this module. If one is
+to ask Temporal for other things, or in another order, it must tell old histories from new
+ones by ``workflow.patched``. A test replays an old one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
+from math import inf
 from typing import Any, Final
 
 from temporalio import workflow
@@ -46,7 +50,7 @@ class Errand:
         run_id: Which run to drive.
         heartbeat: Seconds without a sign of life, until a drive is given to another worker.
         recheck: Seconds of rest, until a run is driven though no doorbell was heard.
-        not_before: Rest first, until this time in seconds since the epoch.
+        not_before: Rest until this time first, in seconds since the epoch.
     """
 
     run_id: str
@@ -76,14 +80,14 @@ class RunOnTemporal:
     """
 
     def __init__(self) -> None:
+        self._due = inf  # when to drive, in seconds since the epoch
         self._rings = 0
-        self._heard = 0  # rings that came before the newest drive
-        self._due = 0.0  # when to drive, in seconds since the epoch
         self._drive: workflow.ActivityHandle[Any] | None = None
 
     @workflow.signal
-    def wake(self) -> None:
-        """Something was sent to the run."""
+    def drive_at(self, at: float) -> None:
+        """Drive the run at this time at the latest, though it may rest or be at its end."""
+        self._due = min(self._due, at)
         self._rings += 1
         if self._rings >= MANY_RINGS and self._drive is not None:
             self._drive.cancel()  # let go, for a new history
@@ -96,7 +100,7 @@ class RunOnTemporal:
             Its status.
         """
         errand = workflow.payload_converter().from_payload(args[0].payload, Errand)
-        self._due = errand.not_before
+        self._due = min(self._due, errand.not_before)  # a signal may have come first
         while True:
             self._begin_anew_if_long(errand)
             try:
@@ -108,28 +112,33 @@ class RunOnTemporal:
                 # If it was not given up, it was let go: for a new history, or cancelled.
                 if isinstance(error.cause, ApplicationError) and error.cause.non_retryable:
                     raise
+                self._due = 0.0
             else:
-                if report.status is not None:
+                if report.status is None:
+                    self._due = min(self._due, _next_drive(report.until, errand.recheck))
+                elif self._due == inf:  # nobody has asked for it since the drive began
                     return _end(report.status)
-                self._due = _next_drive(report.until, errand.recheck)
 
     def _begin_anew_if_long(self, errand: Errand) -> None:
         is_long = workflow.info().get_current_history_length() > LONG_HISTORY
         if is_long and not _is_cancelled():  # which the next execution would not know
-            workflow.continue_as_new(replace(errand, not_before=0.0))
+            workflow.continue_as_new(replace(errand, not_before=self._due))
 
     async def _rest(self) -> None:
-        """Rest until it is time, or the doorbell rings, or rang since the drive began."""
-        rest_s = self._due - workflow.time()
-        if rest_s > 0:
-            with suppress(TimeoutError):
+        """Rest until it is time; a signal may change when that is."""
+        while (rest_s := self._due - workflow.time()) > 0:
+            try:
                 await workflow.wait_condition(
-                    lambda: self._rings > self._heard, timeout=rest_s
+                    partial(self._is_due_before, self._due), timeout=rest_s
                 )
+            except TimeoutError:
+                return
+
+    def _is_due_before(self, at: float) -> bool:
+        return self._due < at
 
     async def _driven(self, errand: Errand) -> Report:
-        self._heard = self._rings
-        self._due = 0.0  # however the drive ends, unless it says otherwise
+        self._due = inf  # but for signals that come from here on
         self._drive = workflow.start_activity(
             "drive",
             args=[errand.run_id, _is_cancelled()],

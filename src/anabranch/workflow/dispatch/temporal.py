@@ -34,13 +34,9 @@ except ModuleNotFoundError as error:
         "TemporalDispatcher needs temporalio: pip install 'anabranch[temporal]'"
     ) from error
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import (
-    ApplicationError,
-    ApplicationErrorCategory,
-    WorkflowAlreadyStartedError,
-)
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
@@ -63,27 +59,31 @@ LONGEST_RING_S: Final = 5.0
 # So many workers must have found that the store has no such run. It takes minutes, for one
 # that looks into the wrong store must not end the runs of all others.
 ATTEMPTS_TO_FIND: Final = 20
+# What people see as the workflow of a run that was cancelled before Temporal knew it.
+NOT_THERE: Final = "cancelled"
 
 
 class TemporalDispatcher:
     """Lets Temporal carry runs from worker to worker; the extra ``temporal``.
 
-    A run whose worker dies is driven by another one, if any has a free slot, at most
-    ``heartbeat`` seconds later and a moment; one whose worker is told to stop, at once.
-    If Temporal itself is down, runs under way go on, and nothing is lost of the others.
+    A run whose worker dies is driven by another one that has a free slot, within
+    ``heartbeat`` and about a second; one whose worker is told to stop, within a second.
+    While Temporal itself cannot be reached, runs are let go, some seconds after
+    ``heartbeat``, and they go on when it is back. Its timers are up to a second late.
 
     In Temporal, a run is a workflow execution whose type is the name of its workflow, and
     whose id is ``queue/run_id``. It ends as the run ends; its result is the run's status
-    only. To cancel it there cancels the run. To terminate it there leaves the run undriven,
-    until :meth:`start` is called again.
+    only. To cancel it there cancels the run; a step under way hears of it with the next
+    beat. To terminate it there leaves the run undriven until it is started again.
 
     Args:
         target: ``host:port`` of a Temporal server, connected to at first use; or a client,
             for TLS, keys and metrics.
         queue: Name of the task queue. Workers of one queue must have the same store.
         namespace: Of Temporal's. A client has its own.
-        heartbeat: Seconds without a sign of life after which a worker counts as dead.
-            Three beats are sent in that time. It goes with each run as it is started.
+        heartbeat: Seconds without a sign of life after which a worker counts as dead: it
+            must not block its event loop for so long. For each run under way three beats
+            are sent in that time. It is settled when a run is started.
         recheck: Seconds after which a run that rests is driven though no doorbell was
             heard, in case one was lost.
         slots: The most runs that one worker drives at the same time.
@@ -123,17 +123,21 @@ class TemporalDispatcher:
     ) -> None:
         """See to it that a run is driven, once if it is asked for twice.
 
-        A run that has ended is looked at once more, which changes nothing.
+        Asked for again it is driven once more than needed, which does nothing if there is
+        nothing to do. So a run that is tried again just as it ends is not overlooked.
 
         Raises:
             JournalError: Temporal cannot be reached, or refuses.
         """
-        errand = Errand(run_id, self._heartbeat, self._recheck, not_before or 0.0)
+        at = not_before or 0.0
         client = await self._connected()
-        with self._reaching(), suppress(WorkflowAlreadyStartedError):
+        with self._reaching():
+            # A new execution, or a signal to the one under way, in one transaction.
             await client.start_workflow(
                 workflow,
-                errand,
+                Errand(run_id, self._heartbeat, self._recheck, at),
+                start_signal="drive_at",
+                start_signal_args=[at],
                 id=self._id(run_id),
                 task_queue=self._queue,
                 # The store knows whether a run has ended; Temporal's word may be older.
@@ -147,7 +151,7 @@ class TemporalDispatcher:
         try:
             async with asyncio.timeout(LONGEST_RING_S):
                 handle = await self._handle(run_id)
-                await handle.signal(RunOnTemporal.wake)
+                await handle.signal(RunOnTemporal.drive_at, 0.0)
         except (JournalError, RPCError, TimeoutError) as error:
             logger.debug("the doorbell of run %r was not heard: %r", run_id, error)
 
@@ -159,12 +163,10 @@ class TemporalDispatcher:
         """
         handle = await self._handle(run_id)
         with self._reaching():
-            try:
+            if await _is_under_way(handle):  # else the request would get no answer
                 await handle.cancel()
-            except RPCError as error:
-                # It has ended, or is to be started: then it is driven anyway.
-                if error.status != RPCStatusCode.NOT_FOUND:
-                    raise
+            else:
+                await self.start(run_id, workflow=NOT_THERE)
 
     async def work(self, driver: Driver) -> None:
         """Have runs driven by this process, until this is cancelled.
@@ -306,6 +308,16 @@ async def _end_of(task: asyncio.Task[None]) -> None:
                 task.cancel()
             else:
                 await asyncio.wait([task])
+
+
+async def _is_under_way(handle: WorkflowHandle[RunOnTemporal, str]) -> bool:
+    try:
+        shown = await handle.describe()
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        return False
+    return shown.status == WorkflowExecutionStatus.RUNNING
 
 
 def _again(reason: str, *, delay_s: float) -> ApplicationError:
