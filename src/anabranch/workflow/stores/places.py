@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from anabranch.errors import WorkflowValidationError
@@ -27,15 +27,15 @@ def store_at(place: str | PathLike[str] | Store) -> Store:
         WorkflowValidationError: There can be no store at it.
         ImportError: It needs an extra that is not installed.
     """
-    given: Any = place
-    if isinstance(given, Store):
-        return given
-    if not isinstance(given, str | PathLike) or not fspath(given):
+    if isinstance(place, Store):
+        return place
+    given: object = place  # callers without types give anything
+    where = str(place) if isinstance(given, str | PathLike) else ""
+    if not where:
         raise WorkflowValidationError(
             "runs are kept at the path of an SQLite file, the URL of a PostgreSQL "
             f"database, or in a store, not at {place!r}"
         )
-    where = fspath(given)
     is_url = where.startswith(_SCHEMES)
     if "://" in where and not is_url:
         raise WorkflowValidationError(
