@@ -132,47 +132,44 @@ def _cpu_of(pid: int) -> float:
 
 
 async def measure_steps(
-    label: str, place: Place, *, runs: int, count: int, passes: int, beside: bool
+    label: str, place: Place, *, runs: int, count: int, passes: int
 ) -> Figures:
-    """So many runs at once, each a chain of so many steps; in turn with the row's floor.
+    """So many runs at once, each a chain of so many steps.
 
-    A disk is now faster and now slower, so that only what was done in turn compares. There
-    are ``passes`` at the least; the floor is left out unless it is to run ``beside``.
+    A disk is now faster and now slower, so that only what was done in turn compares: one
+    run in turn with the row's floor, many in turn with one.
     """
-    floor = ROWS[label].floor
     async with AsyncExitStack() as exits:
-        engine = await exits.enter_async_context(_opened(label, place.name))
-        by_hand = None
-        if beside and floor != label:
+        engine = other = await exits.enter_async_context(_opened(label, place.name))
+        floor = ROWS[label].floor
+        if runs == 1 and floor != label:
             name = exits.enter_context(a_place(floor)).name
-            by_hand = await exits.enter_async_context(_opened(floor, name))
-        taken: list[Pass] = []
-        floors: list[Pass] = []
+            other = await exits.enter_async_context(_opened(floor, name))
         await _pass(engine, place, "warm", runs, max(2, count // 10))
-        if by_hand is not None:
-            await _pass(by_hand, place, "warm", runs, count)
+        await _pass(other, place, "warm other", 1, count)
+        taken: list[Pass] = []
+        others: list[Pass] = []
         while len(taken) < passes or (
             len(taken) < MOST_PASSES and sum(each.wall_s for each in taken) < ENOUGH_S
         ):
             name = f"pass {len(taken)}"
             taken.append(await _pass(engine, place, name, runs, count))
-            if by_hand is not None:
-                floors.append(await _pass(by_hand, place, name, runs, count))
-    steps = runs * count
-    wall_s = statistics.median(each.wall_s for each in taken)
-    multiples = [
-        own.wall_s / other.wall_s for own, other in zip(taken, floors or taken, strict=True)
-    ]
-    served = sum(each.server_s for each in taken) / len(taken)
+            others.append(await _pass(other, place, f"other {name}", 1, count))
+    wall_s = statistics.median(each.wall_s for each in taken) / count / runs
+    multiple = statistics.median(
+        own.wall_s / runs / else_.wall_s for own, else_ in zip(taken, others, strict=True)
+    )
+    served_s = sum(each.server_s for each in taken) / len(taken) / count / runs
     return {
         "runs": runs,
         "steps": count,
-        "wall_ms": wall_s / steps * 1e3,
-        "cpu_ms": statistics.median(each.cpu_s for each in taken) / steps * 1e3,
+        "wall_ms": wall_s * 1e3,
+        "cpu_ms": statistics.median(each.cpu_s for each in taken) / count / runs * 1e3,
         # The server's clock is too coarse for one pass.
-        "server_ms": served / steps * 1e3 if ROWS[label].on_postgres else None,
-        "steps_per_s": steps / wall_s,
-        "of_floor": statistics.median(multiples) if beside else None,
+        "server_ms": served_s * 1e3 if ROWS[label].on_postgres else None,
+        "steps_per_s": 1 / wall_s,
+        "of_floor": multiple if runs == 1 else None,
+        "of_one": None if runs == 1 else 1 / multiple,
     }
 
 
