@@ -296,7 +296,8 @@ def test_a_driver_answers_how_a_run_stands() -> None:
         assert isinstance(driven, Waiting)
         assert driven.until is not None
         assert isinstance(await worker.drive("other"), Elsewhere)
-        assert isinstance(await worker.drive("nobody"), Elsewhere)
+        with pytest.raises(RunNotFound, match="purged"):
+            await worker.drive("nobody")
         assert await Worker(other).drive("other") == Done("completed")
         assert await Worker(other).drive("other") == Done("completed")
 

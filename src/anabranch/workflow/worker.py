@@ -98,10 +98,18 @@ class Worker:
         await self.store.send(run_id, f"cancel {uuid4().hex}", CANCEL)
 
     async def drive(self, run_id: str) -> Driven:
-        """Drive a run until it ends or rests: see :class:`~anabranch.workflow.Driver`."""
+        """Drive a run until it ends or rests.
+
+        Raises:
+            RunNotFound: The store has none of this name.
+            JournalError: The store fails: to be called again later.
+        """
         info = await self.store.info(run_id)
         if info is None:
-            return Elsewhere(f"there is no run {run_id!r} in the store")
+            raise RunNotFound(
+                f"there is no run {run_id!r} in the store: it was purged, or never created",
+                run_id=run_id,
+            )
         if info.status in FINAL:
             return Done(info.status)
         engine = self._engines.get(info.workflow)
@@ -120,7 +128,7 @@ class Worker:
         try:
             await take_up(run, desk)
             return await self._until_rest(run, run.rested, desk)
-        except (VersionMismatch, RunNotFound, Fenced) as error:
+        except (VersionMismatch, Fenced) as error:
             return Elsewhere(str(error))
         finally:
             if not run.done:

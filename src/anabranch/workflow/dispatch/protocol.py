@@ -65,6 +65,7 @@ class Driver(Protocol):
         nothing that was written is lost, and steps under way are begun anew.
 
         Raises:
+            RunNotFound: The store has no such run any more.
             JournalError: The store fails: to be called again later.
         """
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from os import PathLike
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from weakref import WeakValueDictionary
 
 from anabranch.errors import WorkflowValidationError
@@ -29,8 +29,7 @@ def store_at(place: str | PathLike[str] | Store) -> Store:
     """
     if isinstance(place, Store):
         return place
-    given: object = place  # callers without types give anything
-    where = str(place) if isinstance(given, str | PathLike) else ""
+    where = _path_or_url(place)
     if not where:
         raise WorkflowValidationError(
             "runs are kept at the path of an SQLite file, the URL of a PostgreSQL "
@@ -48,6 +47,10 @@ def store_at(place: str | PathLike[str] | Store) -> Store:
         if store is None:
             store = _known[name] = _made(name, is_url=is_url)
         return store
+
+
+def _path_or_url(place: object) -> str:
+    return str(cast("object", place)) if isinstance(place, str | PathLike) else ""
 
 
 def _made(name: str, *, is_url: bool) -> Store:
