@@ -51,6 +51,9 @@ wait $!
 """
 
 
+_shared: dict[int, Server] = {}
+
+
 @functools.cache
 def _as_whom() -> dict[str, Any]:
     """PostgreSQL refuses to run as root: then it runs as nobody."""
@@ -235,13 +238,13 @@ class Server:
         return said[:1] == [str(self.pid)] and said[-1] == "ready"
 
 
-@functools.cache
 def shared_server(version: int = NEWEST) -> Server:
     """The server of this process, made when it is first asked for. Leave it running."""
-    closing = contextlib.ExitStack()
-    server = closing.enter_context(Server.started(version))
-    atexit.register(closing.close)
-    return server
+    if version not in _shared:
+        closing = contextlib.ExitStack()
+        _shared[version] = closing.enter_context(Server.started(version))
+        atexit.register(closing.close)
+    return _shared[version]
 
 
 @contextmanager
