@@ -208,16 +208,15 @@ class History:
     def _leave_a_trace(self, number: int) -> None:
         draw = self.draw
         event = [Ping, Pong, Part, Nobodys][draw(4)](n=draw(2))
-        name = ["", f"t#{draw(3)}"][draw(2)]
         match draw(5):
             case 0:
-                self.tell(Written(0, event, number, name))
+                self.tell(Written(0, event, number))
             case 1:
-                self.tell(Edited(0, "", {"n": draw(9)}, number, name))
+                self.tell(Edited(0, "", {"n": draw(9)}, number))
             case 2:
-                self.tell(Remembered(0, number, f"k{draw(2)}", draw(9)))
+                self.tell(Remembered(0, number, f"k{draw(2)}", draw(9), {"x": draw(3)}))
             case _:
-                self.tell(Sent(0, event, None, number, name))
+                self.tell(Sent(0, event, None, number, bool(draw(2))))
 
     def _body(self) -> int | None:
         """An execution that is at work, and not waiting."""

@@ -269,7 +269,7 @@ def test_no_step_ever_has_more_executions_at_work_than_workers(made: History) ->
 def effects(written: dict[str, Any]) -> dict[str, Any]:
     """A state but for its time, and what is remembered of sends."""
     executions = [
-        {name: value for name, value in execution.items() if name not in ("sent", "made")}
+        {name: value for name, value in execution.items() if name != "sent"}
         for execution in written["executions"]
     ]
     return {**written, "now": 0, "executions": executions}

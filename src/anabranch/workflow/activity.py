@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from anabranch.errors import JobCancelled, WorkflowRuntimeError
+from anabranch.errors import JobCancelled, JournalError, WorkflowRuntimeError
 from anabranch.jobs.notes import note
 from anabranch.workflow.calls import Call
 from anabranch.workflow.draft import Draft
@@ -108,7 +108,7 @@ class Activity:
         self.is_over = True
         self.task = None
         if self.draft is not None:
-            self.draft.drop()
+            self.draft.close()
         self._context = None
         waits, self._waits = self._waits, None
         for _, future in waits or ():
@@ -138,37 +138,51 @@ class Activity:
         self.began_at = run.now()
         if run.observer is not None:
             run.observer.started(self.label)
-        error: Exception | None = None
         events: list[Event] = []
         fans_out = False
+        error: Exception | None = None
         try:
-            if call.is_plain:
+            if call.is_plain:  # no coroutine more: thousands may be suspended here
                 value = await call.function(**self._arguments())
-            elif call.queue is None:
-                value = await self._call()
             else:
-                value = await self._call_in_turn(call.queue)
+                value = await self._value()
             events, fans_out = call.outputs(value)
             for event in events:
                 self._check_taken(event)
-        except asyncio.CancelledError as cancelled:
-            error = self._after_cancellation(cancelled)
         except Exception as raised:
             error = raised
         except BaseException as raised:
-            run.leave(self)
-            run.break_off(raised)
-            raise
-        draft = [] if self.draft is None or error is not None else self.draft.take()
-        run.leave(self)
+            error = self._after_base(raised)
         now = run.now()
+        facts: list[Fact] = [Returned(now, execution.id, attempt, events, fans_out)]
+        written: list[bytes] | None = None
+        if self.draft is not None:
+            facts, written, error = self._sealed(self.draft, facts, error)
+        run.leave(self)
         self._remember(attempt, events, now, error)
         if error is not None:
             self._fail(error, attempt, now)
             return
         if run.observer is not None:
             run.observer.finished(self.label, None)
-        run.tell(*draft, Returned(now, execution.id, attempt, events, fans_out))
+        run.tell(*facts, written=written)
+
+    async def _value(self) -> Any:
+        queue = self.call.queue
+        return await (self._call() if queue is None else self._call_in_turn(queue))
+
+    def _sealed(
+        self, draft: Draft, facts: list[Fact], error: Exception | None
+    ) -> tuple[list[Fact], list[bytes] | None, Exception | None]:
+        """What a body has done, with its end; or why it cannot be recorded."""
+        if error is None:
+            try:
+                facts = [*draft.take(), *facts]
+                return facts, self.run.writable(facts), None
+            except Exception as raised:
+                error = raised
+        draft.drop()
+        return facts, None, error
 
     def _arguments(self) -> dict[str, Any]:
         call = self.call
@@ -235,6 +249,22 @@ class Activity:
                 "step that takes it"
             )
 
+    def _after_base(self, raised: BaseException) -> Exception:
+        """What it means that the body raised what is no ``Exception``."""
+        if isinstance(raised, asyncio.CancelledError):
+            return self._after_cancellation(raised)
+        if self.draft is None or not isinstance(raised, SystemExit):
+            self.run.leave(self)
+            self.run.break_off(raised)
+            raise raised
+        # A stored run fails for good, or it would end every worker in turn.
+        error = WorkflowRuntimeError(
+            f"step {self.call.name!r} called sys.exit({raised.code!r}): let it raise an "
+            "error, or return a StopEvent"
+        )
+        error.__cause__ = raised
+        return error
+
     def _after_cancellation(self, cancelled: asyncio.CancelledError) -> Exception:
         """What a cancellation means: a failure of the step, or the end of the run."""
         task = asyncio.current_task()
@@ -276,7 +306,7 @@ class Activity:
     def _fail(self, error: Exception, attempt: int, now: float) -> None:
         run, execution = self.run, self.execution
         for nested in self.nested:
-            nested.cancel()
+            nested.abandon(f"the step that began it, {self.call.name!r}, has failed")
         retry_s = self._retry_s(error, now)
         if run.observer is not None:
             if retry_s is None:
@@ -377,10 +407,24 @@ class Activity:
         assert execution.memos is not None
         return execution.memos[key]
 
-    def _record(self, fact: Fact) -> None:
-        """Tell the run, together with what the body has done up to now."""
-        draft = [] if self.draft is None else self.draft.take()
-        self.run.tell(*draft, fact)
+    def _record(self, fact: Waited | Remembered) -> None:
+        """Tell the run, together with what the body has done up to now.
+
+        Raises:
+            JournalError: Something of it cannot be written: nothing has happened.
+        """
+        draft = self.draft
+        if draft is None:
+            self.run.tell(fact)
+            return
+        fact.done = draft.done
+        facts = draft.take()
+        try:
+            written = self.run.writable([*facts, fact])
+        except JournalError:
+            draft.put_back(facts)  # it cannot be recorded later either
+            raise
+        self.run.tell(*facts, fact, written=written)
 
     def wake(self, key: str) -> None:
         """Let the body go on behind a wait."""
@@ -417,8 +461,11 @@ class Activity:
         run = self.run
         if not self._goes_on:
             return
+        answered = key in (self.execution.answers or {})
         again = self._future(key)
-        run.tell(Fired(run.now(), ("wait", self.execution.id, key)))
+        run.tell(Fired(run.now(), ("withdrawn", self.execution.id, key)))
+        if answered and self.execution.status == "running":
+            return  # it was woken before it was cancelled
         while not again.done() and run.outcome is None:
             try:
                 await asyncio.shield(again)

@@ -9,19 +9,20 @@ Who changes the state with ``edit_state`` has the *turn* until then: others who 
 wait for it, so that no change is made from a state that was about to change.
 
 A body that is begun anew behind a record does again what it did before it. So that this is
-not recorded twice, each thing has a name: its kind, what it is about, and the how-manyth it
-is. What it is called with may differ; so what a model said is remembered with ``ctx.once``.
+not recorded twice, what it does is counted by its kind: an event of a type that is sent, a
+path that is set, a block of ``edit_state``. A record says how many of each there were, and
+a body that is begun anew does only those behind. What they are done with may differ; so
+what a model said is remembered with ``ctx.once``.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from anabranch.workflow.context.paths import changes, copied, edited
-from anabranch.workflow.context.state_store import ModelT, StateStore
+from anabranch.workflow.context.paths import MISSING, Path, changes, copied, edited
+from anabranch.workflow.context.state_store import ModelT, Replaced, StateStore
 from anabranch.workflow.facts import Edited, Fact, Sent, Written
 
 if TYPE_CHECKING:
@@ -31,16 +32,28 @@ if TYPE_CHECKING:
 class Draft:
     """The facts that a body will add with the next one that is recorded."""
 
-    __slots__ = ("_activity", "_counts", "_has_turn", "_seen", "_store", "_view", "facts")
+    __slots__ = (
+        "_activity",
+        "_counts",
+        "_facts",
+        "_has_turn",
+        "_is_editing",
+        "_seen",
+        "_store",
+        "_view",
+        "is_dropped",
+    )
 
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
-        self.facts: list[Fact] = []
+        self._facts: list[Fact] = []
         self._has_turn = False
+        self._is_editing = False
         self._counts: dict[str, int] = {}
         self._store: StateStore[Any] | None = None
         self._view: Any = None
         self._seen = 0
+        self.is_dropped = False
 
     @property
     def store(self) -> StateStore[Any]:
@@ -49,48 +62,89 @@ class Draft:
             self._store = DraftStore(self)
         return self._store
 
+    @property
+    def done(self) -> dict[str, int]:
+        """How many things of each kind the body has done."""
+        return self._counts.copy()
+
     def add(self, fact: Sent | Written) -> None:
         """Do this with the next record, unless an earlier attempt has done it."""
         kind = type(fact.event).__qualname__
-        step = fact.step if isinstance(fact, Sent) else None
-        name = self._name(f"{type(fact).__name__} {kind} {step or ''}")
-        if name is not None:
-            self.facts.append(replace(fact, name=name))
+        target = f" to {fact.step}" if isinstance(fact, Sent) and fact.step else ""
+        if self.is_new(f"{type(fact).__name__} {kind}{target}"):
+            self._facts.append(fact)
 
-    def _name(self, what: str) -> str | None:
-        """A name for the next of its kind; ``None`` if an earlier attempt has done it."""
+    def is_new(self, what: str) -> bool:
+        """Count a thing of a kind; whether no earlier attempt has recorded it."""
         self._counts[what] = number = self._counts.get(what, 0) + 1
-        name = f"{what}#{number}"
-        return None if name in (self._activity.execution.made or ()) else name
+        return number > (self._activity.execution.done or {}).get(what, 0)
 
     def take(self) -> list[Fact]:
-        """All that is to be recorded now; the turn is passed on."""
-        facts, self.facts = self.facts, []
-        self.drop()
+        """All that is to be recorded now; the turn is passed on.
+
+        Raises:
+            UsageError: A change cannot be made any more, since others have changed the
+                state.
+        """
+        if self._seen != self._activity.run.edits:
+            self.read()
+        facts, self._facts = self._facts, []
+        self._view = None
+        self._pass_turn()
         return facts
 
-    def drop(self) -> None:
-        """Forget what was done."""
-        self.facts = []
-        self._view = None
-        if self._has_turn:
-            self._has_turn = False
-            self._activity.run.turn.release()
+    def put_back(self, facts: list[Fact]) -> None:
+        """These were not recorded after all."""
+        self._facts = [*facts, *self._facts]
 
-    async def take_turn(self) -> None:
-        """Wait until nobody else is changing the state."""
-        if not self._has_turn:
-            await self._activity.run.turn.acquire()
-            if self._activity.is_over:  # a task that the body has left behind
-                self._activity.run.turn.release()
-                return
-            self._has_turn = True
+    def drop(self) -> None:
+        """Forget what was done, and whatever will be."""
+        self.is_dropped = True
+        self.close()
+
+    def close(self) -> None:
+        """The body has ended."""
+        self._facts = []
+        self._view = None
+        self._is_editing = False
+        self._pass_turn()
 
     # -------------------------------------------------------------- shared state
 
+    async def take_turn(self) -> None:
+        """Wait until nobody else is changing the state."""
+        if self._has_turn:
+            return
+        turn = self._activity.run.turn
+        await turn.acquire()
+        if self._activity.is_over:  # a task that the body has left behind
+            turn.release()
+        else:
+            self._has_turn = True
+
+    def _pass_turn(self) -> None:
+        # Not in the middle of a block, which another task of the body may be in.
+        if self._has_turn and not self._is_editing:
+            self._has_turn = False
+            self._activity.run.turn.release()
+
+    @asynccontextmanager
+    async def editing(self, what: str) -> AsyncGenerator[list[tuple[Path, Any]], None]:
+        """Change the state in a block that has the turn: what is put into the list."""
+        await self.take_turn()
+        self._is_editing = True
+        try:
+            changed: list[tuple[Path, Any]] = []
+            yield changed
+            if self.is_new(what):
+                for path, value in changed:
+                    self._change(path, value)
+        finally:
+            self._is_editing = False
+
     def read(self) -> Any:
         """The state with the body's own changes."""
-        has_edits = any(isinstance(fact, Edited) for fact in self.facts)
+        has_edits = any(isinstance(fact, Edited) for fact in self._facts)
         return self._own() if has_edits else self._activity.run.read()
 
     def _own(self) -> Any:
@@ -98,23 +152,26 @@ class Draft:
         run = self._activity.run
         if self._view is None or self._seen != run.edits:
             view = copied(run.read())
-            for fact in self.facts:
+            for fact in self._facts:
                 if isinstance(fact, Edited):
-                    view = edited(view, fact.path, copied(fact.value))
+                    value = MISSING if fact.gone else copied(fact.value)
+                    view = edited(view, fact.path, value)
             self._view, self._seen = view, run.edits
         return self._view
 
     def edit(self, path: str, value: Any) -> None:
-        """Change the state, unless an earlier attempt has done so already."""
-        name = self._name(f"Edited {path}")
-        if name is None:
-            return
+        """Put a value at a path, unless an earlier attempt has done so already."""
+        if self.is_new(f"set {path}"):
+            self._change(path, value)
+
+    def _change(self, path: Path, value: Any) -> None:
         activity = self._activity
-        value = copied(value)
         view, self._view = self._own(), None
-        self._view = edited(view, path, copied(value))
-        now = activity.run.now()
-        self.facts.append(Edited(now, path, value, activity.execution.id, name))
+        self._view = edited(view, path, value if value is MISSING else copied(value))
+        is_gone = value is MISSING
+        kept = None if is_gone else copied(value)
+        now, by = activity.run.now(), activity.execution.id
+        self._facts.append(Edited(now, path, kept, by, is_gone))
 
 
 class DraftStore(StateStore[ModelT]):
@@ -128,23 +185,12 @@ class DraftStore(StateStore[ModelT]):
         # A change of what is given would be recorded nowhere.
         return copied(await super().get(path, default))
 
-    async def set_state(self, state: ModelT) -> None:
-        self._check_free("set_state")
-        await self._draft.take_turn()
-        await super().set_state(state)
-
-    async def clear(self) -> None:
-        self._check_free("clear")
-        await self._draft.take_turn()
-        await super().clear()
-
     @asynccontextmanager
-    async def edit_state(self) -> AsyncGenerator[ModelT, None]:
-        self._check_free("edit_state")
-        await self._draft.take_turn()
-        async with self._alone():
+    async def _replacing(self, what: str) -> AsyncGenerator[Replaced, None]:
+        self._check_free(what)
+        async with self._alone(), self._draft.editing(what) as changed:
             before = self._draft.read()
-            state = copied(before)
-            yield state
-            for path, value in changes(before, state):
-                self._draft.edit(path, value)
+            replaced = Replaced(before)
+            yield replaced
+            # Only what differs: others may have changed the rest meanwhile.
+            changed.extend(changes(before, replaced.state))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from anabranch.workflow.context.paths import Path
 from anabranch.workflow.events import Event, StepState
 from anabranch.workflow.state import Execution, Outcome, TimerKey
 
@@ -79,14 +80,14 @@ class Failed:
 class Sent:
     """An event was sent, to one step or all, by an execution or from outside.
 
-    An execution may name what it does, so that another attempt does not do it again.
+    One that was ``drafted`` is known to be new; another is compared with what was sent.
     """
 
     at: float
     event: Event
     step: str | None
     by: int | None
-    name: str = ""
+    drafted: bool = False
 
 
 @dataclass(slots=True)
@@ -100,12 +101,16 @@ class Received:
 
 @dataclass(slots=True)
 class Remembered:
-    """An execution has a value that it need not find out again."""
+    """An execution has a value that it need not find out again.
+
+    Up to here its body has ``done`` so many things of each kind.
+    """
 
     at: float
     execution: int
     key: str
     value: Any
+    done: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +120,6 @@ class Written:
     at: float
     event: Event
     by: int | None = None
-    name: str = ""
 
 
 @dataclass(slots=True)
@@ -131,7 +135,10 @@ class Collected:
 
 @dataclass(slots=True)
 class Waited:
-    """An execution waits for an event; ``asks`` is to be streamed, the first time."""
+    """An execution waits for an event; ``asks`` is to be streamed, the first time.
+
+    Up to here its body has ``done`` so many things of each kind.
+    """
 
     at: float
     execution: int
@@ -140,17 +147,21 @@ class Waited:
     requirements: Mapping[str, Any]
     timeout: float | None
     asks: Event | None
+    done: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)
 class Edited:
-    """The shared state was changed: ``path`` is now ``value``, or all of it if empty."""
+    """The shared state was changed: ``path`` is now ``value``, or all of it if empty.
+
+    Or, if it is ``gone``, there is nothing any more.
+    """
 
     at: float
-    path: str
+    path: Path
     value: Any
     by: int | None = None
-    name: str = ""
+    gone: bool = False
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ def _check_execution(execution: Execution, step: StepPlan, state: RunState) -> N
         _need(sent is None or _are_sent(sent), "executions")
     _need(all(map(_are_events, _values(e.taken))), "executions")
     _need(e.given is None or type(e.given) is set, "executions")
-    _need(e.made is None or type(e.made) is set, "executions")
+    _need(e.done is None or _are_counts(e.done), "executions")
     _need(e.memos is None or type(e.memos) is dict, "executions")
     answers = _values(e.answers)
     _need(all(answer is None or isinstance(answer, Event) for answer in answers), "answers")

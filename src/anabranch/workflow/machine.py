@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from anabranch.workflow.context.paths import edited
+from anabranch.workflow.context.paths import MISSING, edited
 from anabranch.workflow.events import (
     Event,
     StepFailedEvent,
@@ -124,9 +124,11 @@ class Machine:
             case Fired():
                 self._fired(fact)
             case Edited():
-                self._edited(fact)
+                store, path = self.state.store, fact.path
+                value = MISSING if fact.gone else fact.value
+                self.state.store = edited(store, path, value)
             case Written():
-                self._written(fact)
+                self._out.append(Publish(fact.event))
             case Received():
                 self._received(fact)
             case Remembered():
@@ -459,40 +461,21 @@ class Machine:
         return taken or route.asks
 
     def _sent(self, fact: Sent) -> None:
-        by = self._by(fact)
-        if by is None or fact.name or _is_new(by, fact.event, fact.step):
+        by = None if fact.by is None else self.state.executions.get(fact.by)
+        if by is None or fact.drafted or _is_new(by, fact.event, fact.step):
             self._emit(fact.event, by, fact.step)
-
-    def _written(self, fact: Written) -> None:
-        self._by(fact)
-        self._out.append(Publish(fact.event))
-
-    def _by(self, fact: Sent | Written | Edited) -> Execution | None:
-        """Who has done this, which notes that it was done if it has a name."""
-        if fact.by is None:
-            return None
-        by = self.state.executions.get(fact.by)
-        if by is not None and fact.name:
-            if by.made is None:
-                by.made = set()
-            by.made.add(fact.name)
-        return by
 
     def _received(self, fact: Received) -> None:
         if not self._emit(fact.event, None, fact.step, is_kept=True):
             state = self.state
             state.mail = [*(state.mail or ()), (fact.event, fact.step)]
 
-    def _edited(self, fact: Edited) -> None:
-        state = self.state
-        self._by(fact)
-        state.store = edited(state.store, fact.path, fact.value)
-
     def _remembered(self, fact: Remembered) -> None:
         execution = self.state.executions.get(fact.execution)
         if execution is None:
             return
         execution.memos = {fact.key: fact.value, **(execution.memos or {})}
+        execution.done = fact.done
         self._out.append(Wake(execution, fact.key))
 
     def _join(
@@ -607,6 +590,7 @@ class Machine:
         execution = state.executions.get(fact.execution)
         if execution is None:
             return
+        execution.done = fact.done
         waits = state.waits.setdefault(fact.kind, {})
         key = (execution.id, fact.key)
         if key in waits:  # a body that was begun anew has come to where it was
@@ -751,8 +735,26 @@ class Machine:
                 )
                 if wait is not None:
                     self._settle(wait, None)
+            case ("withdrawn", int(number), str(key)):
+                self._withdrawn(number, key)
             case _:
                 raise ValueError(f"there is no timer {fact.key!r}")
+
+    def _withdrawn(self, number: int, key: str) -> None:
+        """A body waits no longer; what came for it just then is kept for who asks next."""
+        execution = self.state.executions.get(number)
+        if execution is None:
+            return
+        for waits in self.state.waits.values():
+            if (number, key) in waits:
+                self._settle(waits[number, key], None)
+                self._out.append(DropTimer(("wait", number, key)))
+                return
+        event = (execution.answers or {}).get(key)
+        if event is not None:
+            assert execution.answers is not None
+            execution.answers[key] = None
+            self.state.mail = [*(self.state.mail or ()), (event, execution.step)]
 
     def _time_out(self) -> None:
         state = self.state

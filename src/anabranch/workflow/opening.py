@@ -114,7 +114,7 @@ async def take_up(run: Run, desk: Desk) -> None:
     if old != shape:
         # What comes is of other rules, so the journal says from where on.
         snapshot = json.dumps(written_state(codec, state, shape))
-        recorder.record([Adopted(run.now(), snapshot)])
+        run.tell(Adopted(run.now(), snapshot))
     desk.add(run)
     run.begin()
     recorder.receive(opened.messages)

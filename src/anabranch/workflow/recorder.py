@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import (
-    AnabranchError,
     ContextSerdeError,
     JournalError,
     UsageError,
@@ -58,24 +57,33 @@ class Recorder:
 
     # ------------------------------------------------------------------- writing
 
-    def record(self, facts: Sequence[Fact]) -> None:
+    def written(self, facts: Sequence[Fact]) -> list[bytes]:
+        """Facts that are about to happen, as entries.
+
+        Raises:
+            JournalError: One cannot be written.
+        """
+        try:
+            state = self._run.machine.state
+            return [written_entry(self._codec, fact, state) for fact in facts]
+        except Exception as error:
+            raise JournalError(
+                f"what happened in run {self._run.id} cannot be written down: {error}"
+            ) from error
+
+    def record(self, facts: Sequence[Fact], written: list[bytes]) -> None:
         """Apply facts and write them down, then do what they led to."""
-        run, codec = self._run, self._codec
-        machine = run.machine
-        written: list[bytes] = []
+        run = self._run
         commands: list[Command] = []
         for fact in facts:
-            try:
-                written.append(written_entry(codec, fact, machine.state))
-            except Exception as error:
-                self._fail(error)
-                return
-            commands += machine.apply(fact)
+            commands += run.machine.apply(fact)
             run.edits += isinstance(fact, Edited)
         self._facts += written
         self._commands += commands
         if self._writing is None:
-            self._writing = run.loop.create_task(self._write(), name="journal")
+            task = run.loop.create_task(self._write(), name="journal")
+            if not task.done():  # it is where tasks are started eagerly
+                self._writing = task
 
     async def _write(self) -> None:
         run = self._run
@@ -149,11 +157,9 @@ class Recorder:
             self._known.add(message.number)
             self._taken.append(message.number)
             try:
-                fact = read_message(self._codec, message, run.now())
-            except AnabranchError:
+                run.tell(read_message(self._codec, message, run.now()))
+            except Exception:
                 logger.exception("what was sent to run %s is left out", run.id)
-                continue
-            self.record([fact])
 
     # ---------------------------------------------------------------------- rest
 

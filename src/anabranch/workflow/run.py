@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
@@ -73,7 +73,6 @@ from anabranch.workflow.stream import EventStream
 
 if TYPE_CHECKING:
     from anabranch.workflow.desk import Desk
-    from anabranch.workflow.draft import Draft
     from anabranch.workflow.engine import Engine
     from anabranch.workflow.recorder import Recorder
 
@@ -255,11 +254,26 @@ class Run:
         if self._cancels:
             self.cancel()
 
-    def tell(self, *facts: Fact) -> None:
-        """Tell the machine what happened, and do what it asks for."""
+    def writable(self, facts: Sequence[Fact]) -> list[bytes] | None:
+        """What happened as the journal has it; ``None`` where there is none.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        return None if self.recorder is None else self.recorder.written(facts)
+
+    def tell(self, *facts: Fact, written: list[bytes] | None = None) -> None:
+        """Tell the machine what happened, and do what it asks for.
+
+        Raises:
+            JournalError: It cannot be written down: it has not happened.
+        """
+        recorder = self.recorder
+        if recorder is not None:
+            written = recorder.written(facts) if written is None else written
         try:
-            if self.recorder is not None:
-                self.recorder.record(facts)
+            if recorder is not None and written is not None:
+                recorder.record(facts, written)
                 return
             commands = [c for fact in facts for c in self.machine.apply(fact)]
         except Exception as error:  # a state that was tampered with: nothing may hang on it
@@ -268,12 +282,14 @@ class Run:
         if commands:
             self.perform(commands)
 
-    def send(self, event: Event, step: str | None, by: int | None) -> None:
+    def send(self, event: Event, step: str | None, by: Activity | None) -> None:
         """Send an event into the run, from any thread."""
         if threading.get_ident() != self._thread:
             self._from_outside(self.send, event, step, by)
             return
-        fact = Sent(self.now(), event, step, by)
+        is_drafted = by is not None and by.draft is not None
+        number = None if by is None else by.execution.id
+        fact = Sent(self.now(), event, step, number, is_drafted)
         if not self.begun:
             self._early = self._early or []
             self._early.append(fact)
@@ -282,24 +298,30 @@ class Run:
             # What nobody here waits for may be an answer for a workflow that a step runs.
             for child in self.children:
                 child.send(event, step, None)
-        draft = None if by is None else self._draft(by)
-        if draft is not None:
-            draft.add(fact)
-        elif by is None and self.recorder is not None:
+        if self.recorder is None:
+            self.tell(fact)
+        elif by is None:
             self.tell(Received(fact.at, event, step))
-        else:
+        elif not self._is_drafted(by, fact):
             self.tell(fact)
 
-    def _draft(self, execution: int) -> Draft | None:
-        activity = self._activities.get(execution)
-        return None if activity is None else activity.draft
+    def _is_drafted(self, by: Activity, fact: Sent | Written) -> bool:
+        """Whether what a step does is part of its draft, or of none that counts."""
+        draft = by.draft
+        if draft is None or (by.is_over and not draft.is_dropped):
+            return False  # a task that the step has left behind
+        if not draft.is_dropped:
+            draft.add(fact)
+        return True
 
     @property
     def early(self) -> list[tuple[Event, str | None]]:
         """What was sent before the run has begun."""
         return [(fact.event, fact.step) for fact in self._early or ()]
 
-    def write(self, event: Event, by: int | None = None, *, recorded: bool = True) -> None:
+    def write(
+        self, event: Event, by: Activity | None = None, *, recorded: bool = True
+    ) -> None:
         """Write an event to the stream, from any thread."""
         if threading.get_ident() != self._thread:
             self._from_outside(partial(self.write, event, by, recorded=recorded))
@@ -308,12 +330,9 @@ class Run:
         elif self.recorder is None or not recorded:
             self._publish(event)
         else:
-            fact = Written(self.now(), event, by)
-            draft = None if by is None else self._draft(by)
-            if draft is None:
+            fact = Written(self.now(), event, None if by is None else by.execution.id)
+            if by is None or not self._is_drafted(by, fact):
                 self.tell(fact)
-            else:
-                draft.add(fact)
 
     def watch(self) -> None:
         """Tell of internal events from now on, if anybody reads them."""
@@ -410,11 +429,11 @@ class Run:
     def _publish(self, event: Event) -> None:
         self.stream.add(event)
         if self.parent is not None and not isinstance(event, StopEvent):
-            self.parent.run.pass_through(event)
+            self.parent.run.pass_through(event, self.parent)
 
-    def pass_through(self, event: Event) -> None:
+    def pass_through(self, event: Event, by: Activity) -> None:
         """Stream an event of a run that a step has begun."""
-        self.write(event)
+        self.write(event, by)
         self._passed = [*(self._passed or ())[-MOST_PASSED:], event]
 
     def _set_timer(self, key: TimerKey, at: float) -> None:
@@ -444,6 +463,13 @@ class Run:
             return
         self.begun = True
         self.tell(Cancelled(self.now()))
+
+    def abandon(self, why: str) -> None:
+        """Who has begun it needs it no longer; a stored one can be taken up again."""
+        if self.recorder is None and self.opening is None:
+            self.cancel()
+        else:
+            self.break_off(asyncio.CancelledError(why))
 
     async def let_go(self) -> None:
         """Drive a stored run no longer: it goes on when it is taken up again."""
@@ -493,7 +519,10 @@ class Run:
         """End what is under way, and close what was opened."""
         children = self.children
         for child in children:
-            child.cancel()
+            if self.broken is not None:
+                child.abandon(f"run {self.id} was let go")
+            else:
+                child.cancel()
         tasks = [a.task for a in self._activities.values() if a.task is not None]
         for task in tasks:
             task.cancel()

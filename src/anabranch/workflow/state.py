@@ -52,7 +52,8 @@ class Execution:
             waited in vain.
         pending: How many it waits for.
         memos: What it need not find out again, by key.
-        made: Names of what it has done and another attempt does not do again.
+        done: How many things of each kind it has recorded, which another attempt does not
+            do again.
     """
 
     id: int
@@ -74,7 +75,7 @@ class Execution:
     answers: dict[str, Event | None] | None = None
     pending: int = 0
     memos: dict[str, Any] | None = None
-    made: set[str] | None = None
+    done: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)

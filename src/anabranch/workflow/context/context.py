@@ -165,7 +165,7 @@ class Context(IsContext, Generic[ModelT]):
         if step is not None:
             self._check_step(run, message, step)
         activity = self._activity
-        run.send(message, step, None if activity is None else activity.execution.id)
+        run.send(message, step, activity)
 
     @staticmethod
     def _check_step(run: Run, message: Event, step: str) -> None:
@@ -201,8 +201,7 @@ class Context(IsContext, Generic[ModelT]):
             raise ContextStateError(
                 "write_event_to_stream was called before the run: call run(ctx=...)"
             )
-        by = None if self._activity is None else self._activity.execution.id
-        self._run.write(ev, by, recorded=recorded)
+        self._run.write(ev, self._activity, recorded=recorded)
 
     def stream_events(self, expose_internal: bool = True) -> StreamReader:
         """The run's events: see :meth:`WorkflowHandler.stream_events`."""

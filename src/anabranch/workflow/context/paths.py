@@ -6,12 +6,12 @@ with free attributes it is the free one, if there is one, and never a method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -33,17 +33,22 @@ def look_up(state: Any, path: str) -> Any:
     return value
 
 
-def edited(state: Any, path: str, value: Any) -> Any:
+Path: TypeAlias = str | Sequence[str]
+"""Where something is in a state: dotted, or its parts one by one."""
+
+
+def edited(state: Any, path: Path, value: Any) -> Any:
     """The state with ``value`` at the path, or ``value`` itself if the path is empty.
 
-    The state is changed in place. Dictionaries that are missing on the way are made.
+    The state is changed in place. Dictionaries that are missing on the way are made. What
+    is :data:`MISSING` is removed.
 
     Raises:
         ValueError: There is no such place, or the value does not fit there.
     """
     if not path:
         return value
-    *way, last = _parts(path)
+    *way, last = _parts(path) if isinstance(path, str) else path
     holder: Any = state
     for part in way:
         inner: Any = _step_into(holder, part)
@@ -51,8 +56,18 @@ def edited(state: Any, path: str, value: Any) -> Any:
             inner = {}
             _put(holder, part, inner, path)
         holder = inner
-    _put(holder, last, value, path)
+    if value is MISSING:
+        _remove(holder, last)
+    else:
+        _put(holder, last, value, path)
     return state
+
+
+def _remove(holder: Any, part: str) -> None:
+    if isinstance(holder, dict):
+        cast("dict[str, Any]", holder).pop(part, None)
+    elif isinstance(holder, BaseModel) and holder.__pydantic_extra__ is not None:
+        holder.__pydantic_extra__.pop(part, None)
 
 
 def _parts(path: str) -> list[str]:
@@ -81,7 +96,7 @@ def _step_into(holder: Any, part: str) -> Any:
     return getattr(holder, part, MISSING)
 
 
-def _put(holder: Any, part: str, value: Any, path: str) -> None:
+def _put(holder: Any, part: str, value: Any, path: Path) -> None:
     try:
         if isinstance(holder, dict):
             holder[part] = value
@@ -96,8 +111,9 @@ def _put(holder: Any, part: str, value: Any, path: str) -> None:
             setattr(holder, part, value)
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         kind = class_of(cast("object", holder))
+        shown = path if isinstance(path, str) else ".".join(path)
         raise UsageError(
-            f"{path!r} cannot be set: a {kind.__name__} takes no such value at "
+            f"{shown!r} cannot be set: a {kind.__name__} takes no such value at "
             f"{part!r} ({error})"
         ) from error
 
@@ -149,7 +165,7 @@ def _copied_model(model: BaseModel) -> BaseModel:
     return twin
 
 
-def changes(before: Any, after: Any) -> list[tuple[str, Any]]:
+def changes(before: Any, after: Any) -> list[tuple[Path, Any]]:
     """What makes one state into the other, to be given to :func:`edited`.
 
     Only what differs at the top is in it; what is of a kind that cannot be compared counts
@@ -157,16 +173,15 @@ def changes(before: Any, after: Any) -> list[tuple[str, Any]]:
     """
     if type(before) is not type(after) or not isinstance(after, BaseModel):
         return [("", after)]
-    old, new = _entries(before), _entries(after)
-    if not old.keys() <= new.keys() or any("." in name or not name for name in new):
-        return [("", after)]
     if getattr(after, "__pydantic_private__", None):
         return [("", after)]
-    return [
-        (name, value)
+    old, new = _entries(before), _entries(after)
+    changed: list[tuple[Path, Any]] = [
+        ([name], value)
         for name, value in new.items()
         if name not in old or not _is_same(old[name], value)
     ]
+    return changed + [([name], MISSING) for name in old if name not in new]
 
 
 def _entries(model: BaseModel) -> dict[str, Any]:

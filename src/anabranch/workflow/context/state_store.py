@@ -30,6 +30,15 @@ class DictState(DictLikeModel):
 ModelT = TypeVar("ModelT", bound=BaseModel, default=DictState)
 
 
+class Replaced:
+    """A state that is to take the place of another."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+
 class Cell(Protocol):
     """Where a state is, and how it is changed."""
 
@@ -117,9 +126,8 @@ class StateStore(Generic[ModelT]):
         Raises:
             ValueError: It is of an unrelated model.
         """
-        self._check_free("set_state")
-        async with self._lock:
-            self._cell.edit("", _merged(self._cell.read(), state))
+        async with self._replacing("set_state") as replaced:
+            replaced.state = _merged(replaced.state, state)
 
     async def clear(self) -> None:
         """Put a new, empty state in the place of this one.
@@ -127,17 +135,15 @@ class StateStore(Generic[ModelT]):
         Raises:
             ValueError: Its model has fields without a default.
         """
-        self._check_free("clear")
-        async with self._lock:
-            kind = class_of(self._cell.read())
+        async with self._replacing("clear") as replaced:
+            kind = class_of(replaced.state)
             try:
-                fresh = kind()
+                replaced.state = kind()
             except ValueError as error:
                 raise UsageError(
                     f"a {kind.__name__} cannot be made without values: give all its fields "
                     f"defaults, or use set_state ({error})"
                 ) from error
-            self._cell.edit("", fresh)
 
     @asynccontextmanager
     async def edit_state(self) -> AsyncGenerator[ModelT, None]:
@@ -146,11 +152,18 @@ class StateStore(Generic[ModelT]):
         What the block has is a copy. It takes the state's place when the block ends, and
         nothing is changed if the block raises.
         """
-        self._check_free("edit_state")
+        async with self._replacing("edit_state") as replaced:
+            replaced.state = copied(replaced.state)
+            yield cast("ModelT", replaced.state)
+
+    @asynccontextmanager
+    async def _replacing(self, what: str) -> AsyncGenerator[Replaced, None]:
+        """The state, which what is there when the block ends takes the place of."""
+        self._check_free(what)
         async with self._alone():
-            state = copied(self._cell.read())
-            yield state
-            self._cell.edit("", state)
+            replaced = Replaced(self._cell.read())
+            yield replaced
+            self._cell.edit("", replaced.state)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[None, None]:
