@@ -375,8 +375,7 @@ class Activity:
                     await self._turn.give_back()
                 await future
             except asyncio.CancelledError:
-                if not future.done() or future.cancelled():
-                    await self._withdraw(key)
+                await self._withdraw(key)
                 raise
             finally:
                 if self._turn is not None and self._goes_on:
@@ -418,6 +417,9 @@ class Activity:
             self.run.tell(fact)
             return
         fact.done = draft.done
+        if isinstance(fact, Waited):
+            # In a task of its own, the body may be at something else meanwhile.
+            fact.besides = self.task not in (None, asyncio.current_task())
         facts = draft.take()
         try:
             written = self.run.writable([*facts, fact])

@@ -64,6 +64,24 @@ _FACTS: Final[Mapping[str, type[Any]]] = {
 }  # fmt: skip
 
 
+def loads(written: bytes | str) -> Any:
+    """Plain data from its JSON."""
+    try:
+        return json.loads(written)
+    except ValueError:
+        # Python refuses to read integers of thousands of digits, which it can write.
+        return json.loads(written, parse_int=_integer)
+
+
+def _integer(digits: str) -> int:
+    number, size = 0, 4000
+    sign, digits = (-1, digits[1:]) if digits.startswith("-") else (1, digits)
+    for begin in range(0, len(digits), size):
+        part = digits[begin : begin + size]
+        number = number * 10 ** len(part) + int(part)
+    return sign * number
+
+
 def dumps(plain: Any) -> bytes:
     """Plain data as JSON, as ``json.loads`` reads it back."""
     try:

@@ -137,7 +137,8 @@ class Collected:
 class Waited:
     """An execution waits for an event; ``asks`` is to be streamed, the first time.
 
-    Up to here its body has ``done`` so many things of each kind.
+    Up to here its body has ``done`` so many things of each kind. Where it works ``besides``
+    it keeps its worker.
     """
 
     at: float
@@ -148,6 +149,7 @@ class Waited:
     timeout: float | None
     asks: Event | None
     done: Mapping[str, int] | None = None
+    besides: bool = False
 
 
 @dataclass(slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from anabranch.errors import UsageError
-from anabranch.workflow.codec import Codec, dumps
+from anabranch.workflow.codec import Codec, dumps, loads
 from anabranch.workflow.context.paths import edited
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Began
@@ -55,7 +54,7 @@ def forked(
             f"the journal of run {info.run_id!r} has no entry {at}: it has those from "
             f"{first} to {info.position - 1}"
         )
-    shape = Shape.read(json.loads(info.shape))
+    shape = Shape.read(loads(info.shape))
     reading = Reading(codec, workflow=info.workflow, run_id=info.run_id, shape=shape)
     if history.snapshot is not None:
         reading.go_to(history.snapshot)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from anabranch.errors import JournalError, VersionMismatch
-from anabranch.workflow.codec import VERSION, Codec, dumps, up_to_date
+from anabranch.workflow.codec import VERSION, Codec, dumps, loads, up_to_date
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import (
     Edited,
@@ -80,7 +80,7 @@ def read_entry(position: int, written: bytes) -> Entry:
         JournalError: It is none.
     """
     try:
-        plain = json.loads(written)
+        plain = loads(written)
         fact = plain["fact"]
         return Entry(
             position,
@@ -146,7 +146,7 @@ class Reading:
             ContextSerdeError: It is damaged.
             VersionMismatch: Its plan cannot be read any more.
         """
-        self._adopt(json.loads(snapshot.state))
+        self._adopt(loads(snapshot.state))
         self._position = snapshot.position
 
     def _adopt(self, plain: Mapping[str, Any]) -> None:
@@ -169,7 +169,7 @@ class Reading:
             yield entry
             self._check(entry)
             if entry.kind == "Adopted":
-                self._adopt(json.loads(entry.fact[2]))
+                self._adopt(loads(entry.fact[2]))
             else:
                 self.machine.apply(self._codec.read_fact(entry.fact))
             self._position += 1
@@ -206,7 +206,7 @@ def written_begin(codec: Codec, start: Event, store: Any = None) -> bytes:
 
 def read_begin(codec: Codec, written: bytes) -> tuple[Event, Any]:
     """The start event, and the shared state; ``None`` for a new one."""
-    plain = json.loads(written)
+    plain = loads(written)
     store = plain["store"]
     start: Event = codec.from_plain(plain["start"])
     return start, None if store is None else codec.from_plain(store)
@@ -220,11 +220,11 @@ def written_history(history: History) -> str:
         "run_id": info.run_id,
         "workflow": info.workflow,
         "status": info.status,
-        "shape": json.loads(info.shape),
-        "begin": None if history.begin is None else json.loads(history.begin),
+        "shape": loads(info.shape),
+        "begin": None if history.begin is None else loads(history.begin),
         "from": 0 if snapshot is None else snapshot.position,
-        "snapshot": None if snapshot is None else json.loads(snapshot.state),
-        "entries": [json.loads(fact) for fact in history.facts],
+        "snapshot": None if snapshot is None else loads(snapshot.state),
+        "entries": [loads(fact) for fact in history.facts],
     }
     return json.dumps(plain, indent=1)
 
@@ -236,7 +236,7 @@ def history_of(written: str) -> History:
         JournalError: It is none.
     """
     try:
-        plain = json.loads(written)
+        plain = loads(written)
         if plain["format"] != 1:
             raise JournalError(
                 f"a history has format {plain['format']}, and this version reads 1: "

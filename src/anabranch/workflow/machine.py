@@ -594,7 +594,8 @@ class Machine:
         waits = state.waits.setdefault(fact.kind, {})
         key = (execution.id, fact.key)
         if key in waits:  # a body that was begun anew has come to where it was
-            self._pause(execution)
+            if not fact.besides:
+                self._pause(execution)
             return
         step = self.plan.steps[execution.step]
         deadline = None if fact.timeout is None else state.now + fact.timeout
@@ -606,7 +607,8 @@ class Machine:
             self._out.append(Publish(fact.asks))
         if deadline is not None:
             self._out.append(SetTimer(("wait", execution.id, fact.key), deadline))
-        self._pause(execution)
+        if not fact.besides:
+            self._pause(execution)
         if state.mail:
             self._look_in_mail(waits[key], step)
 

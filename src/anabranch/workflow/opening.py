@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from anabranch.errors import JournalError, VersionMismatch
-from anabranch.workflow.codec import Codec, dumps
+from anabranch.workflow.codec import Codec, dumps, loads
 from anabranch.workflow.desk import Desk, desk_of
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Adopted, Ended, Publish
@@ -140,7 +140,7 @@ def read_back(opened: Opened, codec: Codec, workflow: str) -> tuple[Reading, Run
         VersionMismatch: The journal cannot be read with the code as it is.
     """
     info = opened.info
-    shape = Shape.read(json.loads(info.shape))
+    shape = Shape.read(loads(info.shape))
     reading = Reading(codec, workflow=workflow, run_id=info.run_id, shape=shape)
     if opened.snapshot is not None:
         reading.go_to(opened.snapshot)

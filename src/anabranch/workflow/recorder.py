@@ -8,7 +8,6 @@ not written down.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from anabranch.errors import (
     JournalError,
     UsageError,
 )
-from anabranch.workflow.codec import Codec, dumps
+from anabranch.workflow.codec import Codec, dumps, loads
 from anabranch.workflow.events import Event
 from anabranch.workflow.facts import Cancelled, Command, Edited, Fact, Publish, Received
 from anabranch.workflow.history import Keeping, written_entry, written_state
@@ -202,7 +201,7 @@ def read_event(codec: Codec, written: bytes) -> Event:
     Raises:
         JournalError: It is none.
     """
-    event = codec.from_plain(json.loads(written))
+    event = codec.from_plain(loads(written))
     if not isinstance(event, Event):
         raise JournalError(f"a stream has {event!r} in it, which is no event")
     return event
@@ -233,7 +232,7 @@ def read_message(codec: Codec, message: Message, now: float) -> Fact:
     if message.body == CANCEL:
         return Cancelled(now)
     try:
-        plain = json.loads(message.body)
+        plain = loads(message.body)
         try:
             event = codec.from_plain(plain["event"])
         except ContextSerdeError:  # by somebody who did not have the workflow

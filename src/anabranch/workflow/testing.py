@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anabranch.workflow.codec import loads
 from anabranch.workflow.context import Context
 from anabranch.workflow.engine import engine_of
 from anabranch.workflow.events import Event, EventType, StartEvent
@@ -111,7 +111,7 @@ def replay(history: str, workflow: Workflow) -> Replayed:
     read = history_of(history)
     engine = engine_of(workflow)
     name, run_id, codec = engine.name, read.info.run_id, engine.codec
-    shape = Shape.read(json.loads(read.info.shape))
+    shape = Shape.read(loads(read.info.shape))
     reading = Reading(codec, workflow=name, run_id=run_id, shape=shape)
     if read.snapshot is not None:
         reading.go_to(read.snapshot)

@@ -260,7 +260,11 @@ class Context(IsContext, Generic[ModelT]):
         """Await the next event of a type, from outside or another step.
 
         The step stands still here, and its worker is free meanwhile. After a restart in
-        another process, the code before this runs again; the wait itself goes on.
+        another process, the code before this runs again; the wait itself goes on. A
+        :class:`~anabranch.workflow.Worker` puts a run back whose steps all stand still at
+        such a wait; a step that awaits something besides, as with ``asyncio.gather``, is at
+        work. But tasks that it does not await, and ``asyncio.timeout`` around the wait, end
+        with it: give the wait its own ``timeout``.
 
         Args:
             event_type: Its type; one of a subclass will do if the step has
