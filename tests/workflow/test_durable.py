@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from anabranch.errors import Fenced, WorkflowCancelledByUser
+from anabranch.errors import Fenced, JournalError, UsageError, WorkflowCancelledByUser
 from anabranch.testing import Crash, VirtualClock, crash_at, run_virtual
 from anabranch.testing.clock import EPOCH
 from anabranch.workflow import (
     BaseSerializer,
     Context,
+    DictState,
     Event,
     HumanResponseEvent,
     InputRequiredEvent,
@@ -23,9 +24,11 @@ from anabranch.workflow import (
     Runs,
     StartEvent,
     StopEvent,
+    Worker,
     Workflow,
     step,
 )
+from anabranch.workflow.dispatch import Done as Dispatched
 from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 from anabranch.workflow.stores import Published
 
@@ -563,3 +566,258 @@ def test_a_clock_that_is_set_between_two_lives_holds_nothing_up(jump_s: float) -
     store = MemoryStore(clock=VirtualClock())
     run_virtual(begun())
     assert run_virtual(ended()) == pytest.approx(120 if jump_s < 0 else 60)
+
+
+# ------------------------------------------------------------------------- at the edges
+
+
+def test_blocks_that_edit_the_state_count_whatever_they_change() -> None:
+    class States(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            async with ctx.store.edit_state() as state:
+                state["status"] = "working"
+            await ctx.once("a", lambda: 1)
+            await asyncio.sleep(5)
+            async with ctx.store.edit_state() as state:
+                state["status"] = "done"
+            return StopEvent(result=await ctx.store.get("status"))
+
+    async def killed() -> None:
+        States(durable=store).run(run_id="r")
+        await asyncio.sleep(3)
+
+    store = MemoryStore(clock=VirtualClock())
+    run_virtual(killed())
+    assert run_virtual(drive(States(durable=store))) == "done"
+
+
+@pytest.mark.parametrize("how", ["del", "clear", "set_state"])
+def test_who_takes_something_away_leaves_what_others_have_set(how: str) -> None:
+    class Both(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> list[Go]:
+            await ctx.store.set_state(DictState(**{"a": 1, "with.dot": 1}))
+            return [Go(n=0), Go(n=1)]
+
+        @step
+        async def work(self, ctx: Context, ev: Go) -> Done:
+            if ev.n:
+                await asyncio.sleep(1)
+                await ctx.store.set("paid", True)
+                return Done()
+            if how == "clear":
+                await ctx.store.clear()
+            elif how == "set_state":
+                await ctx.store.set_state(DictState(b=1))
+            else:
+                async with ctx.store.edit_state() as state:
+                    del state["a"]
+                    state["with.dot"] = 2
+            await asyncio.sleep(3)
+            return Done()
+
+        @step
+        async def end(self, ctx: Context, done: list[Done]) -> StopEvent:
+            return StopEvent(result=(await ctx.store.get_state()).to_dict())
+
+    left = {"del": {"with.dot": 2}, "clear": {}, "set_state": {"b": 1}}[how]
+    flow = Both(durable=MemoryStore(clock=VirtualClock()))
+    assert run_virtual(drive(flow)) == {**left, "paid": True}
+
+
+def test_tasks_of_one_step_edit_the_state_one_after_the_other() -> None:
+    class Tasks(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> list[Go]:
+            return [Go(n=n) for n in range(3)]
+
+        @step
+        async def work(self, ctx: Context, ev: Go) -> Done:
+            async def add() -> None:
+                async with ctx.store.edit_state() as state:
+                    count = state.get("count", 0)
+                    await asyncio.sleep(1)
+                    state["count"] = count + 1
+
+            async def remember() -> None:
+                await asyncio.sleep(0.5)
+                await ctx.once("x", lambda: 1)
+
+            await asyncio.gather(add(), add(), remember())
+            return Done()
+
+        @step
+        async def end(self, ctx: Context, done: list[Done]) -> StopEvent:
+            return StopEvent(result=await ctx.store.get("count"))
+
+    flow = Tasks(durable=MemoryStore(clock=VirtualClock()), timeout=None)
+    assert run_virtual(drive(flow)) == 6
+
+
+def test_what_a_failed_attempt_has_left_behind_does_nothing_any_more() -> None:
+    class Leaves(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def start(self, ctx: Context, ev: StartEvent) -> Go | None:
+            number = ctx.retry_info().retry_number
+
+            async def late() -> None:
+                await asyncio.sleep(3)
+                ctx.send_event(Go(n=number))
+
+            task = asyncio.ensure_future(late())
+            left.append(task)
+            if number == 0:
+                raise ValueError("once")
+            await task
+            return None
+
+        @step
+        async def end(self, ctx: Context, ev: Go) -> StopEvent:
+            return StopEvent(result=ev.n)
+
+    left: list[Any] = []
+    flow = Leaves(durable=MemoryStore(clock=VirtualClock()))
+    assert run_virtual(drive(flow)) == 1
+
+
+# Without a store, what comes when nobody waits any more is kept for nobody.
+@pytest.mark.parametrize(
+    ("first", "is_stored"), [("cancel", True), ("send", True), ("send", False)]
+)
+def test_an_event_that_comes_as_its_wait_is_cancelled_is_for_the_next(
+    first: str, is_stored: bool
+) -> None:
+    class Waits(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            task = asyncio.ensure_future(ctx.wait_for_event(Reply, timeout=None))
+            tasks.append(task)
+            with suppress(asyncio.CancelledError):
+                await task
+            return StopEvent(result=(await ctx.wait_for_event(Reply, timeout=5)).text)
+
+    async def main() -> Any:
+        store = MemoryStore(clock=VirtualClock()) if is_stored else None
+        handler = Waits(durable=store).run(run_id="r")
+        await asyncio.sleep(1)
+        if first == "cancel":
+            tasks[0].cancel()
+        handler.ctx.send_event(Reply(text="x"))
+        tasks[0].cancel()
+        return await handler
+
+    tasks: list[asyncio.Task[Any]] = []
+    assert run_virtual(main()) == "x"
+
+
+@pytest.mark.parametrize("how", ["result", "sent", "exit"])
+def test_what_cannot_be_recorded_fails_its_run_for_good(how: str) -> None:
+    class Odd(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> Go | StopEvent:
+            bodies_begun.append(1)
+            if how == "exit":
+                raise SystemExit(3)
+            if how == "sent":
+                ctx.send_event(Go(n=1, what=object()))  # type: ignore[call-arg]
+                with suppress(JournalError):
+                    await ctx.once("k", lambda: 1)
+            return StopEvent(result=object())
+
+        @step
+        async def go(self, ev: Go) -> None: ...
+
+    async def main() -> None:
+        store = MemoryStore(clock=VirtualClock())
+        flow = Odd(durable=store)
+        runs = Runs(store, flow)
+        await runs.start(flow, run_id="r")
+        assert await Worker(flow).drive("r") == Dispatched("failed")
+        note = (await runs.get("r")).note
+        assert "cannot be written" in note or "called sys.exit(3)" in note
+        assert bodies_begun == [1]
+
+    bodies_begun: list[int] = []
+    run_virtual(main())
+
+
+def test_a_stored_run_that_a_step_has_begun_is_let_go_with_it() -> None:
+    class Inner(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> StopEvent:
+            await asyncio.sleep(10)
+            return StopEvent(result="inner")
+
+    class Outer(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(1), stop=stop_after_attempt(2)))
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            run = Inner(durable=store, timeout=None).run(run_id=ctx.idempotency_key)
+            if ctx.retry_info().retry_number == 0:
+                await asyncio.sleep(2)
+                raise ValueError("once")
+            return StopEvent(result=await run)
+
+    async def let_go() -> None:
+        flow = Outer(durable=store, timeout=None)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(drive(flow), 1)
+
+    store = MemoryStore(clock=VirtualClock())
+    run_virtual(let_go())
+    assert run_virtual(drive(Outer(durable=store, timeout=None))) == "inner"
+
+
+def test_a_step_that_awaits_something_beside_its_wait_is_at_work() -> None:
+    class Mails(Workflow):
+        @step
+        async def start(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            async def mail() -> None:
+                await asyncio.sleep(20)
+                mails.append(1)
+
+            reply, _ = await asyncio.gather(ctx.wait_for_event(Reply, timeout=None), mail())
+            return StopEvent(result=reply.text)
+
+    async def let_go() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(drive(Mails(durable=store, timeout=None)), 5)
+
+    async def worked() -> None:
+        flow = Mails(durable=store, timeout=None)
+        working = asyncio.ensure_future(Worker(flow).work())
+        await asyncio.sleep(30)
+        assert mails == [1]
+        await Runs(store, flow).send("r", Reply(text="x"))
+        assert await Runs(store, flow).result("r") == "x"
+        working.cancel()
+        await asyncio.wait([working])
+
+    mails: list[int] = []
+    store = MemoryStore(clock=VirtualClock())
+    run_virtual(let_go())
+    run_virtual(worked())
+
+
+def test_integers_of_any_size_are_read_back() -> None:
+    class Big(Workflow):
+        @step
+        async def start(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=-(10**9000) + 7)
+
+    flow = Big(durable=MemoryStore(clock=VirtualClock()))
+    for _ in range(2):
+        assert run_virtual(drive(flow)) == -(10**9000) + 7
+
+
+@pytest.mark.parametrize("run_id", ["", 5, "\ud800"])
+def test_a_name_that_is_none_is_refused(run_id: Any) -> None:
+    async def main() -> None:
+        store = MemoryStore(clock=VirtualClock())
+        flow = Interview(durable=store)
+        with pytest.raises(UsageError, match="run_id"):
+            flow.run(run_id=run_id)
+        with pytest.raises(UsageError, match="run_id"):
+            await Runs(store, flow).start(flow, run_id=run_id)
+
+    run_virtual(main())

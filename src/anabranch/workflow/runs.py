@@ -21,7 +21,7 @@ from anabranch.errors import (
     WorkflowTimeoutError,
 )
 from anabranch.workflow.codec import Codec, dumps
-from anabranch.workflow.context.context import new_run_id
+from anabranch.workflow.context.context import checked_run_id
 from anabranch.workflow.context.serializers import JsonSerializer
 from anabranch.workflow.dispatch.protocol import Dispatcher
 from anabranch.workflow.engine import Engine, engine_of
@@ -116,7 +116,7 @@ class Runs:
         engine.check_once()
         self._engines.setdefault(engine.name, engine)
         event = engine.start_event(start_event, kwargs)
-        name = run_id or new_run_id()
+        name = checked_run_id(run_id)
         due = _due(at, delay)
         await self.store.create(new_run(engine, name, event, due_at=due))
         await self._dispatch(name, engine.name, due)
@@ -409,7 +409,7 @@ class Runs:
         history = await self.store.history(run_id, upto=at + 1)
         workflow = history.info.workflow
         codec = self._engine(workflow).codec
-        name = new_id or new_run_id()
+        name = checked_run_id(new_id)
         new = forked(history, codec, at=at, new_id=name, event=event, state=state or {})
         created = await self.store.create(new)
         if not created:

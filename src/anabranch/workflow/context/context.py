@@ -461,7 +461,7 @@ class Context(IsContext, Generic[ModelT]):
             shared = None if kept is None else kept.store
             if self._store is not None:
                 shared = self._store.whole()
-            kept = RunState(run_id or new_run_id(), store=shared)
+            kept = RunState(checked_run_id(run_id), store=shared)
         elif run_id is not None and run_id != kept.run_id:
             raise UsageError(
                 f"the context holds run {kept.run_id!r}, which goes on under its name: "
@@ -487,6 +487,28 @@ def _as_event(value: object) -> Event:
 
 def _goes_on(state: RunState) -> bool:
     return state.began_at is not None and state.outcome is None
+
+
+def checked_run_id(run_id: str | None) -> str:
+    """The name of a run; a new one if none is given.
+
+    Raises:
+        UsageError: It can be no name.
+    """
+    if run_id is None:
+        return new_run_id()
+    given: Any = run_id
+    if isinstance(given, str) and given:
+        try:
+            given.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return given
+    raise UsageError(
+        f"run_id must be a text of at least one character, and one that can be written as "
+        f"UTF-8, not {run_id!r}"
+    )
 
 
 def new_run_id() -> str:
