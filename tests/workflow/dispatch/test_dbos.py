@@ -42,6 +42,8 @@ from tests.workflow.dispatch.dbos_flows import (
     worker,
 )
 
+SECRET = "xyzzy"
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
@@ -554,10 +556,10 @@ def test_a_process_that_uses_dbos_itself_is_told_to_work_elsewhere(url: str) -> 
 def test_a_database_that_is_not_there_is_named_without_its_password() -> None:
     async def main() -> None:
         store = MemoryStore()
-        nowhere = dispatcher("postgresql://me:secret@127.0.0.1:1/runs", store)
+        nowhere = dispatcher(f"postgresql://me:{SECRET}@127.0.0.1:1/runs", store)
         with pytest.raises(JournalError, match=r"127\.0\.0\.1:1/runs") as raised:
             await Worker(*flows(store), dispatcher=nowhere).work()
-        assert "secret" not in str(raised.value)
+        assert SECRET not in str(raised.value)
 
     asyncio.run(main())
 

@@ -28,6 +28,8 @@ from tests.postgres import Server, database, shared_server
 
 LEASE = 600.0
 
+SECRET = "xyzzy"
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
@@ -532,7 +534,7 @@ def test_a_database_that_is_not_there_is_told_at_once() -> None:
 
 
 def test_a_server_that_is_not_there_is_told_after_a_while() -> None:
-    url = "postgresql://me:xyzzy@127.0.0.1:1/runs"
+    url = f"postgresql://me:{SECRET}@127.0.0.1:1/runs"
     error = failing(url, patience=0.1)
     assert str(error).startswith("PostgreSQL at 127.0.0.1:1/runs did not answer")
     assert_without_password(error, "xyzzy")
@@ -541,9 +543,9 @@ def test_a_server_that_is_not_there_is_told_after_a_while() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://me:xyzzy@[half/runs",
-        "postgresql://me:xyz%zy@localhost/runs",
-        "postgresql+psycopg://me:xyzzy@localhost/runs",
+        f"postgresql://me:{SECRET}@[half/runs",
+        f"postgresql://me:{SECRET[:3]}%{SECRET[3:]}@localhost/runs",
+        f"postgresql+psycopg://me:{SECRET}@localhost/runs",
         "host=localhost password=xyzzy nonsense=1",
         "xyzzy",
     ],
@@ -567,7 +569,7 @@ def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> No
 
 
 def test_a_store_is_shown_without_its_password() -> None:
-    store = PostgresStore("postgresql://me:xyzzy@db.example:6543/runs", schema="mine")
+    store = PostgresStore(f"postgresql://me:{SECRET}@db.example:6543/runs", schema="mine")
     assert repr(store) == "PostgresStore('db.example:6543/runs', schema='mine')"
 
 

@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         elif ended:
             said = f"run {args.run_id} is cancelled"
         else:
-            said = f"run {args.run_id} is to be cancelled: {driver} was told"
+            said = (
+                f"run {args.run_id} is to be cancelled: {driver} was told; if that one is "
+                "gone, it ends when it is taken up"
+            )
         tell(args, said, run_id=args.run_id, ended=ended, status=status)
         return 0
 

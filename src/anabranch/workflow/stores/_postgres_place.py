@@ -83,7 +83,7 @@ class Place:
             # Neither the URL nor what is said of it is shown: a password may be in it.
             raise UsageError(
                 "this URL of a PostgreSQL database cannot be read: write it like "
-                "postgresql://user:password@host:5432/database, and signs in the password "
+                "postgresql://USER:<password>@HOST:5432/DATABASE, and signs in the password "
                 "that a URL cannot hold as %XX"
             ) from None
         host = options.get("host") or options.get("hostaddr") or "localhost"

@@ -223,7 +223,8 @@ class DatabaseFile:
             raise JournalError(
                 f"{self.path} or its log {self._real}-wal was moved, removed or replaced "
                 "while it was in use: what is written now is not stored there. Put both "
-                "back as they were, or close the store to go on with what is there"
+                "back as they were, or begin anew: close the store, or start the "
+                "program again"
             )
 
 

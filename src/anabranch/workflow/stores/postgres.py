@@ -128,7 +128,7 @@ class PostgresStore:
 
     ::
 
-        store = PostgresStore("postgresql://me:secret@localhost/runs")
+        store = PostgresStore("postgresql://me@localhost/runs")
 
     The tables are made in the schema when it is first used.
 
