@@ -83,8 +83,8 @@ class Place:
             # Neither the URL nor what is said of it is shown: a password may be in it.
             raise UsageError(
                 "this URL of a PostgreSQL database cannot be read: write it like "
-                "postgresql://USER:<password>@HOST:5432/DATABASE, and signs in the password "
-                "that a URL cannot hold as %XX"
+                "postgresql://USER:<password>@HOST:5432/DATABASE, and signs in the "
+                "password that a URL cannot hold as %XX"
             ) from None
         host = options.get("host") or options.get("hostaddr") or "localhost"
         shown = f"{host}:{options.get('port') or 5432}"
