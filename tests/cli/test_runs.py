@@ -457,7 +457,7 @@ class TestCancel:
         run = starting("run", "flow:Holding", "--durable", db, "--id", "r")
         run.wait_until_it_says("holding")
         shown = printed(capsys, "cancel", "r", db=db)
-        assert re.fullmatch(r"run r is to be cancelled: \S+:\d+ was told\n", shown)
+        assert re.fullmatch(r"run r is to be cancelled: \S+:\d+ was told; .+\n", shown)
         status, _, err = run.end()
         assert status == 1
         assert "anabranch: run r was cancelled\n" in err

@@ -548,3 +548,28 @@ def test_events_are_followed_from_any_number_to_the_end() -> None:
         return [(n, type(e).__name__) async for n, e in runs.events("r", after=after)]
 
     run_virtual(main())
+
+
+def test_a_worker_that_is_stopped_while_it_opens_a_run_lets_go_of_it() -> None:
+    async def main() -> None:
+        store = MemoryStore(clock=VirtualClock())
+        flow = review(store)
+        await Runs(store, flow).start(flow, run_id="r")
+        open_run = store.open
+
+        async def slow(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(2)
+            opened = await open_run(*args, **kwargs)
+            await asyncio.sleep(2)
+            return opened
+
+        vars(store)["open"] = slow
+        driving = asyncio.ensure_future(Worker(flow).drive("r"))
+        await asyncio.sleep(3)
+        driving.cancel()
+        await asyncio.wait([driving])
+        assert driving.cancelled()
+        info = await Runs(store).get("r")
+        assert (info.owner, info.leased_until, info.due_at) == ("", 0.0, 0.0)
+
+    run_virtual(main())

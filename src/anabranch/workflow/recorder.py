@@ -169,7 +169,8 @@ class Recorder:
 
     async def give_back(self) -> None:
         """Finish what is being written, and leave the run to others."""
-        while self._writing is not None:
+        # One that was cancelled before it began has not said that it is done.
+        while self._writing is not None and not self._writing.done():
             await asyncio.wait([self._writing])
         await self.release()
 

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import uuid4
 
 from anabranch.errors import Fenced, RunNotFound, UsageError, VersionMismatch
-from anabranch.workflow.desk import LEASE_S, Desk, desk_of
+from anabranch.workflow.desk import LEASE_S, desk_of
 from anabranch.workflow.dispatch.local import LocalDispatcher
 from anabranch.workflow.dispatch.protocol import (
     Dispatcher,
@@ -17,7 +17,7 @@ from anabranch.workflow.dispatch.protocol import (
     Elsewhere,
     Waiting,
 )
-from anabranch.workflow.engine import Engine, engine_of
+from anabranch.workflow.engine import engine_of
 from anabranch.workflow.opening import take_up
 from anabranch.workflow.recorder import CANCEL
 from anabranch.workflow.run import Run
@@ -104,6 +104,26 @@ class Worker:
             RunNotFound: The store has none of this name.
             JournalError: The store fails: to be called again later.
         """
+        while True:
+            # To the end also if this is cancelled: who has opened a run must let it go.
+            taking = asyncio.ensure_future(self._take(run_id))
+            try:
+                taken = await asyncio.shield(taking)
+            except asyncio.CancelledError:
+                await asyncio.wait([taking])
+                if not taking.cancelled() and not taking.exception():
+                    taken = taking.result()
+                    if isinstance(taken, Run):
+                        await taken.let_go()
+                raise
+            if not isinstance(taken, Run):
+                return taken
+            driven = await self._drive(taken)
+            if driven is not None:
+                return driven
+
+    async def _take(self, run_id: str) -> Run | Driven:
+        """Take a run up; or why not."""
         info = await self.store.info(run_id)
         if info is None:
             raise RunNotFound(
@@ -115,28 +135,30 @@ class Worker:
         engine = self._engines.get(info.workflow)
         if engine is None:
             return Elsewhere(f"it is of workflow {info.workflow}, which is not served here")
-        while True:
-            driven = await self._drive(engine, run_id)
-            if driven is not None:
-                return driven
-
-    async def _drive(self, engine: Engine, run_id: str) -> Driven | None:
-        """Drive it until it ends or rests; ``None`` if it was sent something then."""
         run = engine.stored(run_id)
         run.rested = asyncio.Event()
-        desk = desk_of(self.store, lease=self._lease_s)
         try:
-            await take_up(run, desk)
-            return await self._until_rest(run, run.rested, desk)
+            await take_up(run, desk_of(self.store, lease=self._lease_s))
         except (VersionMismatch, Fenced) as error:
+            await run.let_go()
+            return Elsewhere(str(error))
+        except BaseException:
+            await run.let_go()
+            raise
+        return run
+
+    async def _drive(self, run: Run) -> Driven | None:
+        """Drive it until it ends or rests; ``None`` if it was sent something then."""
+        assert run.rested is not None
+        try:
+            return await self._until_rest(run, run.rested)
+        except Fenced as error:
             return Elsewhere(str(error))
         finally:
             if not run.done:
                 await run.let_go()
 
-    async def _until_rest(
-        self, run: Run, rested: asyncio.Event, desk: Desk
-    ) -> Driven | None:
+    async def _until_rest(self, run: Run, rested: asyncio.Event) -> Driven | None:
         ended = asyncio.ensure_future(run.settled())
         resting = asyncio.ensure_future(rested.wait())
         try:
@@ -150,7 +172,7 @@ class Worker:
                     # From here on it does nothing more, so nothing can come in between.
                     run.break_off(asyncio.CancelledError("the run rests"))
                     await run.settled()
-                    is_free = await desk.store.release(run.id, epoch=epoch, due_at=due_at)
+                    is_free = await self.store.release(run.id, epoch=epoch, due_at=due_at)
                     return Waiting(due_at) if is_free else None
                 resting = asyncio.ensure_future(rested.wait())
         finally:
