@@ -570,6 +570,6 @@ def test_a_worker_that_is_stopped_while_it_opens_a_run_lets_go_of_it() -> None:
         await asyncio.wait([driving])
         assert driving.cancelled()
         info = await Runs(store).get("r")
-        assert (info.owner, info.leased_until, info.due_at) == ("", 0.0, 0.0)
+        assert (info.owner, info.leased_until, info.status) == ("", 0.0, "waiting")
 
     run_virtual(main())
