@@ -48,7 +48,7 @@ from anabranch.workflow.queues import (
     wait_s,
 )
 from anabranch.workflow.retry_policy import retry_policy, stop_after_attempt, wait_none
-from anabranch.workflow.stores._gates import Gates, MemoryGates
+from anabranch.workflow.stores.gates import Gates, MemoryGates
 from anabranch.workflow.stores.sqlite import SQLiteStore
 from tests.workflow.queue_program import MOST, PER_S, REQUESTS, Flow
 

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from anabranch.clock import stopwatch
 from anabranch.errors import JournalError, WorkflowRuntimeError
 from anabranch.workflow.queues import Queue
-from anabranch.workflow.stores._gates import Gates, HasGates, MemoryGates
+from anabranch.workflow.stores.gates import Gates, HasGates, MemoryGates
 from anabranch.workflow.stores.protocol import Store
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import os
 import sys
 
 from anabranch.workflow.stores import Commit, NewRun, Opened, SQLiteStore, Status
-from anabranch.workflow.stores import _sqlite_file as sqlite_file
+from anabranch.workflow.stores.sqlite import file as sqlite_file
 
 SNAPSHOT_EVERY = 7
 

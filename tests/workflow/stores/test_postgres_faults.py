@@ -18,12 +18,11 @@ from anabranch.workflow.stores import (
     NewRun,
     Status,
     Store,
-    _postgres_changes,
-    _postgres_schema,
 )
-from anabranch.workflow.stores import _postgres_reading as reading
-from anabranch.workflow.stores._postgres_place import Place, is_passing
-from anabranch.workflow.stores.postgres import PostgresStore
+from anabranch.workflow.stores.postgres import PostgresStore, reading
+from anabranch.workflow.stores.postgres import changes as postgres_changes
+from anabranch.workflow.stores.postgres import schema as postgres_schema
+from anabranch.workflow.stores.postgres.place import Place, is_passing
 from tests.postgres import Server, database, shared_server
 
 LEASE = 600.0
@@ -466,7 +465,7 @@ def test_what_no_notification_tells_is_found_by_looking(url: str) -> None:
 def test_what_happens_is_told_without_looking(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_postgres_changes, "LOOK_EVERY_S", 3600.0)
+    monkeypatch.setattr(postgres_changes, "LOOK_EVERY_S", 3600.0)
 
     async def heard(store: PostgresStore) -> None:
         epoch = await opened(store)
@@ -577,7 +576,7 @@ def test_tables_of_an_earlier_version_are_upgraded_once(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(_postgres_schema, "SCRIPTS", _postgres_schema.SCRIPTS[:1])
+        earlier.setattr(postgres_schema, "SCRIPTS", postgres_schema.SCRIPTS[:1])
         on(url, opened_once)
 
     async def upgrade(store: PostgresStore) -> None:
@@ -591,7 +590,7 @@ def test_tables_of_an_earlier_version_are_upgraded_once(
     on(url, upgrade)
     name = url.rpartition("/")[2]
     found = shared_server().execute("SELECT version FROM anabranch.meta", name)
-    assert found == [(len(_postgres_schema.SCRIPTS),)]
+    assert found == [(len(postgres_schema.SCRIPTS),)]
 
 
 def test_tables_of_a_later_version_are_left_alone(url: str) -> None:
@@ -599,7 +598,7 @@ def test_tables_of_a_later_version_are_left_alone(url: str) -> None:
     name = url.rpartition("/")[2]
     shared_server().execute("UPDATE anabranch.meta SET version = version + 1", name)
     error = failing(url)
-    known = len(_postgres_schema.SCRIPTS)
+    known = len(postgres_schema.SCRIPTS)
     assert f"of version {known + 1}, and this anabranch knows {known}" in str(error)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from anabranch.workflow.stores import NewRun, Store
-from anabranch.workflow.stores._postgres_schema import SCRIPTS
 from anabranch.workflow.stores.postgres import PostgresStore
+from anabranch.workflow.stores.postgres.schema import SCRIPTS
 from tests.postgres import database, shared_server
 from tests.workflow.stores import postgres_program as program
 

@@ -18,8 +18,8 @@ from anabranch.errors import Fenced, JournalConflict, JournalError, RunNotFound
 from anabranch.testing import VirtualClock, run_virtual
 from anabranch.testing.stores import ManualClock, StoreContract
 from anabranch.workflow.stores import Commit, NewRun, SQLiteStore, Store
-from anabranch.workflow.stores._sqlite_connection import Writer
-from anabranch.workflow.stores._sqlite_file import DatabaseFile
+from anabranch.workflow.stores.sqlite.connection import Writer
+from anabranch.workflow.stores.sqlite.file import DatabaseFile
 
 
 class TestSQLiteStore(StoreContract):

@@ -19,8 +19,8 @@ import pytest
 
 from anabranch.errors import JournalError
 from anabranch.workflow.stores import Commit, NewRun, SQLiteStore
-from anabranch.workflow.stores import _sqlite_file as sqlite_file
-from anabranch.workflow.stores._filesystems import NETWORK, file_system
+from anabranch.workflow.stores.sqlite import file as sqlite_file
+from anabranch.workflow.stores.sqlite.filesystems import NETWORK, file_system
 
 
 def run_on(path: Path, check: Callable[[SQLiteStore], Coroutine[Any, Any, None]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from anabranch.workflow.stores._gates import Gates
+from anabranch.workflow.stores.gates import Gates
 from anabranch.workflow.stores.memory import MemoryStore
 from anabranch.workflow.stores.protocol import (
     FINAL,

@@ -9,10 +9,9 @@ from typing import cast
 
 from anabranch.clock import Clock, RealClock
 from anabranch.errors import Fenced
-from anabranch.workflow.stores import _refusals as refusals
-from anabranch.workflow.stores._due import DueQueue
-from anabranch.workflow.stores._gates import MemoryGates
-from anabranch.workflow.stores._watchers import Watchers
+from anabranch.workflow.stores import refusals
+from anabranch.workflow.stores.due import DueQueue
+from anabranch.workflow.stores.gates import MemoryGates
 from anabranch.workflow.stores.protocol import (
     FINAL,
     Commit,
@@ -25,6 +24,7 @@ from anabranch.workflow.stores.protocol import (
     Snapshot,
     Status,
 )
+from anabranch.workflow.stores.watchers import Watchers
 
 
 @dataclass(slots=True, eq=False)

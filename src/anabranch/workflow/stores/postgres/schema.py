@@ -11,10 +11,10 @@ from typing import Final
 import psycopg
 
 from anabranch.errors import JournalError
-from anabranch.workflow.stores._postgres_place import Connection, Place
+from anabranch.workflow.stores.postgres.place import Connection, Place
 
 # Each leads from the version that is its index to the next one.
-SCRIPTS: Final = ("_postgres_schema_1.sql", "_gates_postgres.sql")
+SCRIPTS: Final = ("schema_1.sql", "gates.sql")
 
 # Not to_regclass(): it may not see yet what was committed while one waited for the lock.
 _FOUND: Final = (

@@ -15,13 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from anabranch.clock import Clock, RealClock
-from anabranch.workflow.stores import _sqlite_reading as reading
-from anabranch.workflow.stores import _sqlite_writing as writing
-from anabranch.workflow.stores._gates_sqlite import SQLiteGates
-from anabranch.workflow.stores._sqlite_connection import Reader, Writer
-from anabranch.workflow.stores._sqlite_file import DatabaseFile
-from anabranch.workflow.stores._sqlite_thread import DatabaseThread
-from anabranch.workflow.stores._watchers import Watchers
 from anabranch.workflow.stores.protocol import (
     Commit,
     History,
@@ -32,6 +25,12 @@ from anabranch.workflow.stores.protocol import (
     RunInfo,
     Status,
 )
+from anabranch.workflow.stores.sqlite import reading, writing
+from anabranch.workflow.stores.sqlite.connection import Reader, Writer
+from anabranch.workflow.stores.sqlite.file import DatabaseFile
+from anabranch.workflow.stores.sqlite.gates import SQLiteGates
+from anabranch.workflow.stores.sqlite.thread import DatabaseThread
+from anabranch.workflow.stores.watchers import Watchers
 
 
 class SQLiteStore:

@@ -16,14 +16,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from anabranch.errors import JournalConflict, JournalError, UsageError
-from anabranch.workflow.stores import _postgres_reading as reading
-from anabranch.workflow.stores import _refusals as refusals
-from anabranch.workflow.stores._gates_postgres import PostgresGates
-from anabranch.workflow.stores._postgres_arrays import Longs, Texts
-from anabranch.workflow.stores._postgres_changes import changes
-from anabranch.workflow.stores._postgres_commits import Commits, Entry, Tokens
-from anabranch.workflow.stores._postgres_place import Place
-from anabranch.workflow.stores._postgres_session import Rows, Session
+from anabranch.workflow.stores import refusals
+from anabranch.workflow.stores.postgres import reading
+from anabranch.workflow.stores.postgres.arrays import Longs, Texts
+from anabranch.workflow.stores.postgres.changes import changes
+from anabranch.workflow.stores.postgres.commits import Commits, Entry, Tokens
+from anabranch.workflow.stores.postgres.gates import PostgresGates
+from anabranch.workflow.stores.postgres.place import Place
+from anabranch.workflow.stores.postgres.session import Rows, Session
 from anabranch.workflow.stores.protocol import (
     FINAL,
     Commit,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from anabranch.errors import AnabranchError, JournalError
-from anabranch.workflow.stores._sqlite_file import DatabaseFile
+from anabranch.workflow.stores.sqlite.file import DatabaseFile
 
 POLL_S: Final = 0.02
 """How often one looks what other processes have written."""

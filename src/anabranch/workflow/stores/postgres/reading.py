@@ -7,9 +7,9 @@ from dataclasses import fields
 from itertools import chain
 from typing import Any, Final
 
-from anabranch.workflow.stores import _refusals as refusals
-from anabranch.workflow.stores._postgres_arrays import Texts
-from anabranch.workflow.stores._postgres_session import Rows, Session
+from anabranch.workflow.stores import refusals
+from anabranch.workflow.stores.postgres.arrays import Texts
+from anabranch.workflow.stores.postgres.session import Rows, Session
 from anabranch.workflow.stores.protocol import (
     History,
     Message,

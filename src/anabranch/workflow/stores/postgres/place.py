@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from anabranch.errors import JournalError, UsageError
-from anabranch.workflow.stores._postgres_arrays import adapters
+from anabranch.workflow.stores.postgres.arrays import adapters
 
 # psycopg's types are generic over rows, which are tuples of whatever was asked for.
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]

@@ -14,8 +14,8 @@ from typing import Final
 
 import psycopg
 
-from anabranch.workflow.stores._postgres_place import Connection, is_passing
-from anabranch.workflow.stores._postgres_session import Session
+from anabranch.workflow.stores.postgres.place import Connection, is_passing
+from anabranch.workflow.stores.postgres.session import Session
 
 LOOK_EVERY_S: Final = 1.0
 MOST_NAMES: Final = 1000

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from anabranch.errors import JournalError
-from anabranch.workflow.stores._filesystems import NETWORK, file_system
+from anabranch.workflow.stores.sqlite.filesystems import NETWORK, file_system
 
 Durability: TypeAlias = Literal["process", "power"]
 

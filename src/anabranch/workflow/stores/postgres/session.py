@@ -20,8 +20,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from anabranch.workflow.stores._postgres_place import Connection, Place, is_passing
-from anabranch.workflow.stores._postgres_schema import make_ready
+from anabranch.workflow.stores.postgres.place import Connection, Place, is_passing
+from anabranch.workflow.stores.postgres.schema import make_ready
 
 R = TypeVar("R")
 Rows: TypeAlias = list[tuple[Any, ...]]

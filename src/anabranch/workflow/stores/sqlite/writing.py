@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from anabranch.workflow.stores import _refusals as refusals
-from anabranch.workflow.stores import _sqlite_reading as reading
+from anabranch.workflow.stores import refusals
 from anabranch.workflow.stores.protocol import FINAL, Commit, NewRun, Opened
+from anabranch.workflow.stores.sqlite import reading
 
 _REOPEN: Final = """
 UPDATE runs SET status = 'running'

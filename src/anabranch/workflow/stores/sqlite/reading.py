@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection
 from typing import Any, Final
 
-from anabranch.workflow.stores import _refusals as refusals
+from anabranch.workflow.stores import refusals
 from anabranch.workflow.stores.protocol import (
     History,
     Message,

@@ -8,7 +8,7 @@ from typing import Final
 
 from anabranch.clock import Clock
 from anabranch.workflow.queues import TICKET_S, Line, Queue, after, wait_s
-from anabranch.workflow.stores._sqlite_thread import DatabaseThread
+from anabranch.workflow.stores.sqlite.thread import DatabaseThread
 
 # Made when a queue is first used. The number of a place is larger than those of all others
 # that are there, so tickets are in the order in which they were given.

@@ -22,8 +22,8 @@ from sqlite3 import Connection
 from typing import Any, Final, TypeVar
 
 from anabranch.errors import JournalError
-from anabranch.workflow.stores._sqlite_connection import Connected, Outcome, Request
-from anabranch.workflow.stores._watchers import Watchers
+from anabranch.workflow.stores.sqlite.connection import Connected, Outcome, Request
+from anabranch.workflow.stores.watchers import Watchers
 
 R = TypeVar("R")
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from anabranch.workflow.queues import TICKET_S, Line, Queue, after, wait_s
-from anabranch.workflow.stores._postgres_arrays import Texts
+from anabranch.workflow.stores.postgres.arrays import Texts
 
 _ASK: Final = "SELECT * FROM {schema}.gate_ask($1, $2, $3::float8, $4::float8)"
 _ADMIT: Final = "SELECT {schema}.gate_admit($1, $2, $3, $4::float8, $5::float8)"

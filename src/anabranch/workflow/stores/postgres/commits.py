@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import psycopg
 
-from anabranch.workflow.stores._postgres_arrays import Bodies, Floats, Longs, Texts
-from anabranch.workflow.stores._postgres_place import Connection, is_passing
-from anabranch.workflow.stores._postgres_session import IDLE, Session
+from anabranch.workflow.stores.postgres.arrays import Bodies, Floats, Longs, Texts
+from anabranch.workflow.stores.postgres.place import Connection, is_passing
+from anabranch.workflow.stores.postgres.session import IDLE, Session
 from anabranch.workflow.stores.protocol import Commit
 
 MOST_AT_ONCE: Final = 128
