@@ -70,6 +70,6 @@ async def _version(place: Place, connection: Connection) -> int:
 
 
 async def _run(place: Place, connection: Connection, script: str) -> None:
-    text = (files("anabranch.workflow.stores") / script).read_text("utf-8")
+    text = (files("anabranch.workflow.stores.postgres") / script).read_text("utf-8")
     # Such a cursor prepares nothing, so many statements go in one.
     await psycopg.AsyncClientCursor(connection).execute(place.statement(text))
