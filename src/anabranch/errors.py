@@ -30,6 +30,14 @@
     │   └── VersionMismatch    a run cannot go on with the code as it is now
     ├── WorkflowCancelledByUser  a run was cancelled
     ├── WorkflowDone           something was asked of a run that has ended
+    ├── SandboxError           code that somebody else wrote was contained
+    │   ├── SourceRefused      the policy refused it before it ran (also a RuntimeError)
+    │   ├── CodeFailed         it raised what has no class here (also a RuntimeError)
+    │   ├── LimitExceeded      it needed more than it was given (also a RuntimeError)
+    │   │   └── TimeLimitExceeded  more time (also a TimeoutError)
+    │   ├── ValueRefused       a value cannot go in or out (also a TypeError)
+    │   ├── IsolateDied        the process that ran it ended (also a RuntimeError)
+    │   └── IsolateUnavailable this machine cannot confine it (also a RuntimeError)
     ├── ServiceNotFoundError   no service has this name
     ├── ContextSerdeError      a context cannot be written down or read back
     └── ContextStateError      a context was asked for what it cannot do now
@@ -48,25 +56,33 @@ __all__ = [
     "AnabranchError",
     "ChatError",
     "CircuitOpen",
+    "CodeFailed",
     "ContextSerdeError",
     "ContextStateError",
     "ExecutorClosed",
     "Fenced",
+    "IsolateDied",
+    "IsolateUnavailable",
     "JobCancelled",
     "JournalConflict",
     "JournalError",
+    "LimitExceeded",
     "LoopError",
     "ModelError",
     "RetrievalError",
     "RunNotFound",
     "RunTimeout",
+    "SandboxError",
     "ServiceNotFoundError",
     "SourceError",
+    "SourceRefused",
     "StoreError",
     "StoreLocked",
     "StoreMismatch",
     "StreamOverrun",
+    "TimeLimitExceeded",
     "UsageError",
+    "ValueRefused",
     "VersionMismatch",
     "WorkerLost",
     "WorkflowCancelledByUser",
@@ -272,6 +288,93 @@ class WorkflowCancelledByUser(AnabranchError):
 
 class WorkflowDone(AnabranchError):
     """Something was asked of a run that has ended."""
+
+
+class SandboxError(AnabranchError):
+    """Code that somebody else wrote was refused, failed or was stopped."""
+
+
+class SourceRefused(SandboxError, RuntimeError):
+    """The policy refused a source before any of it ran.
+
+    Attributes:
+        line: The line of the source, from 1, or None where it concerns the whole.
+        construct: What was found there, in a few words.
+        reason: Why that is refused, and what to write instead where there is something.
+    """
+
+    def __init__(self, *, line: int | None, construct: str, reason: str) -> None:
+        where = "" if line is None else f"line {line}: "
+        super().__init__(f"{where}{construct} is refused: {reason}")
+        self.line = line
+        self.construct = construct
+        self.reason = reason
+
+
+class CodeFailed(SandboxError, RuntimeError):
+    """Contained code raised an exception that has no class on this side.
+
+    Attributes:
+        type_name: The name of the exception's class.
+        message: What the exception said, cut where it is long.
+        line: The line of the source that raised, from 1, where it is known.
+    """
+
+    def __init__(self, *, type_name: str, message: str, line: int | None = None) -> None:
+        where = "" if line is None else f"line {line}: "
+        super().__init__(f"{where}{type_name}: {message}" if message else where + type_name)
+        self.type_name = type_name
+        self.message = message
+        self.line = line
+
+
+class LimitExceeded(SandboxError, RuntimeError):
+    """Contained code needed more of something than it was given.
+
+    Attributes:
+        limit: Which: the name of a field of :class:`~anabranch.sandbox.Limits`, or
+            "size" for an operation that was refused before it allocated.
+        allowed: How much was given, in the unit of that field.
+    """
+
+    def __init__(self, message: str, *, limit: str, allowed: float) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.allowed = allowed
+
+
+class TimeLimitExceeded(LimitExceeded, TimeoutError):
+    """Contained code took longer than it was given."""
+
+
+class ValueRefused(SandboxError, TypeError):
+    """A value cannot go into a sandbox, or cannot come out of it.
+
+    Attributes:
+        path: Where in the value, as an expression: ``value["rows"][3]``.
+        reason: Why, and what to pass instead.
+    """
+
+    def __init__(self, *, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class IsolateDied(SandboxError, RuntimeError):
+    """The process that ran contained code ended before it had answered."""
+
+
+class IsolateUnavailable(SandboxError, RuntimeError):
+    """This machine lacks what confining code needs.
+
+    Attributes:
+        missing: The names of the layers that are not to be had.
+    """
+
+    def __init__(self, message: str, *, missing: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 class ServiceNotFoundError(AnabranchError):
