@@ -35,7 +35,7 @@
     │   ├── CodeFailed         it raised what has no class here (also a RuntimeError)
     │   ├── LimitExceeded      it needed more than it was given (also a RuntimeError)
     │   │   └── TimeLimitExceeded  more time (also a TimeoutError)
-    │   ├── ValueRefused       a value cannot go in or out (also a TypeError)
+    │   ├── ValueRefused       a value cannot go in or out (also RuntimeError, TypeError)
     │   ├── IsolateDied        the process that ran it ended (also a RuntimeError)
     │   └── IsolateUnavailable this machine cannot confine it (also a RuntimeError)
     ├── ServiceNotFoundError   no service has this name
@@ -347,7 +347,7 @@ class TimeLimitExceeded(LimitExceeded, TimeoutError):
     """Contained code took longer than it was given."""
 
 
-class ValueRefused(SandboxError, TypeError):
+class ValueRefused(SandboxError, RuntimeError, TypeError):
     """A value cannot go into a sandbox, or cannot come out of it.
 
     Attributes:

@@ -1,0 +1,224 @@
+"""``safe_eval`` and ``safe_exec``: contained code in this process, behind the policy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Mapping
+from types import CodeType
+from typing import Any, Final
+
+from anabranch.errors import CodeFailed, SandboxError, SourceRefused, UsageError
+from anabranch.sandbox import values
+from anabranch.sandbox.guards import GUARDS, Stopped, refuse
+from anabranch.sandbox.modules import view_of
+from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.offered import ALLOWED_BUILTINS
+from anabranch.sandbox.policy import Policy, checked
+from anabranch.sandbox.rewriting import guarded
+from anabranch.sandbox.source import Mode, parsed
+from anabranch.sandbox.watch import watched
+
+__all__ = ["safe_eval", "safe_exec"]
+
+# What programs pass in and get back may be of any plain type.
+Value = Any
+
+MEMORY_BYTES: Final = 2**30
+_BUILTIN_NAMES: Final = frozenset(ALLOWED_BUILTINS) - {"__import__"}
+_BUILTINS: Final = {name: ALLOWED_BUILTINS[name] for name in _BUILTIN_NAMES}
+
+
+def safe_eval(
+    source: str | bytes,
+    globals: Mapping[str, Value] | None = None,  # noqa: A002: the reference's name
+    locals: Mapping[str, Value] | None = None,  # noqa: A002: the reference's name
+    timeout_seconds: float = 30,
+    *,
+    isolate: bool = False,
+    allow_imports: Iterable[str] = (),
+    memory_bytes: int | None = MEMORY_BYTES,
+) -> Value:
+    """The value of an expression that somebody else wrote.
+
+    In this process it is a guard against accidents and known tricks, not against an
+    adversary: a fault of the interpreter or of a library would be a way out. With *isolate*
+    the same policy holds, and the code runs in a process that the operating system confines.
+
+    What is given is copied in, and what comes out is plain: numbers, texts, lists, dicts,
+    dates, arrays, frames. The code has no import, no name that begins with an underscore, no
+    class, no file.
+
+    Args:
+        source: The expression, as text or UTF-8.
+        globals: Names and their values: plain ones, functions, and modules, of which it sees
+            a view.
+        locals: More of them; they go before.
+        timeout_seconds: How long it may take. It is stopped in any thread, also inside a
+            running event loop, which stands still meanwhile.
+        isolate: Whether it runs in a process of its own.
+        allow_imports: Modules it may import, of those of which a view is known.
+        memory_bytes: By how much the process may grow meanwhile; looked at 50 times a second.
+
+    Raises:
+        RuntimeError: As :class:`~anabranch.errors.SourceRefused`, if the policy refuses it
+            (with the line and the reason); as :class:`~anabranch.errors.LimitExceeded`, if
+            it would take too much memory; as :class:`~anabranch.errors.CodeFailed`, if it
+            raised an exception that is not one of Python's own.
+        TimeoutError: As :class:`~anabranch.errors.TimeLimitExceeded`.
+        SyntaxError: If it is not an expression.
+        Exception: What the code raised, anew, if it is one of Python's own.
+    """
+    names = _given(globals, locals)
+    if isolate:
+        from anabranch.sandbox import isolated
+
+        return isolated.run(
+            source, "eval", names, timeout_seconds, frozenset(allow_imports), memory_bytes
+        )[0]
+    code, space = _prepared(source, "eval", names, frozenset(allow_imports))
+    return _run(code, space, timeout_seconds, memory_bytes, _result)
+
+
+def safe_exec(
+    source: str | bytes,
+    globals: dict[str, Value] | None = None,  # noqa: A002: the reference's name
+    locals: dict[str, Value] | None = None,  # noqa: A002: the reference's name
+    timeout_seconds: float = 30,
+    *,
+    isolate: bool = False,
+    allow_imports: Iterable[str] = (),
+    memory_bytes: int | None = MEMORY_BYTES,
+) -> None:
+    """Runs statements that somebody else wrote; see :func:`safe_eval`.
+
+    The names that the code bound to plain values are put into *locals*, or else into
+    *globals*, when it has ended; functions and views of modules stay behind.
+    """
+    names = _given(globals, locals)
+    if isolate:
+        from anabranch.sandbox import isolated
+
+        bound = isolated.run(
+            source, "exec", names, timeout_seconds, frozenset(allow_imports), memory_bytes
+        )[1]
+    else:
+        code, space = _prepared(source, "exec", names, frozenset(allow_imports))
+        given = dict(space)
+        bound = _run(
+            code, space, timeout_seconds, memory_bytes, lambda _: _changed(space, given)
+        )
+    target = locals if locals is not None else globals
+    if target is not None:
+        target.update(bound)
+
+
+def _given(*mappings: Mapping[str, Value] | None) -> dict[str, Value]:
+    names: dict[str, Value] = {}
+    for mapping in mappings:
+        names.update(mapping or {})
+    names.pop("__builtins__", None)
+    return names
+
+
+def _prepared(
+    source: str | bytes, mode: Mode, names: dict[str, Value], imports: frozenset[str]
+) -> tuple[CodeType, dict[str, Value]]:
+    if not isinstance(source, (str, bytes)):
+        parsed(source, mode)
+    code = compiled(source, mode, frozenset(names), imports)
+    space = values.copied_in(names)
+    space.update(GUARDS)
+    space["$import"] = functools.partial(_imported, imports)
+    space["__builtins__"] = dict(_BUILTINS)
+    return code, space
+
+
+@functools.lru_cache(maxsize=512)
+def compiled(
+    source: str | bytes, mode: Mode, given: frozenset[str], imports: frozenset[str]
+) -> CodeType:
+    """A source that the policy allows, with guards, ready to run.
+
+    Raises:
+        SourceRefused: If it does not.
+        SyntaxError: If it is not Python.
+    """
+    tree = parsed(source, mode)
+    builtins = _BUILTIN_NAMES - given
+    checked(tree, Policy(builtins=builtins, imports=imports))
+    try:
+        return compile(guarded(tree, given=given), "<sandbox>", mode, dont_inherit=True)
+    except RecursionError:
+        raise SourceRefused(
+            line=None, construct="the source", reason="it is nested too deeply to compile"
+        ) from None
+
+
+def _imported(imports: Collection[str], name: str) -> Value:
+    return view_of(name) if name in imports else refuse(f"import of {name}", "not allowed")
+
+
+def _run(
+    code: CodeType,
+    space: dict[str, Value],
+    timeout_s: float,
+    memory_bytes: int | None,
+    result: Any,
+) -> Value:
+    if not timeout_s > 0:
+        raise UsageError(f"timeout_seconds must be positive, not {timeout_s!r}")
+    try:
+        with watched(timeout_s, memory_bytes):
+            # The tree that was judged is what was compiled; its builtins are ours.
+            return result(eval(code, space))  # noqa: S307
+    except Stopped as stopped:
+        raise stopped.error from None
+    except SandboxError:
+        raise
+    except Exception as error:
+        raised = _anew(error)
+    raise raised
+
+
+def _result(value: Value) -> Value:
+    return values.copied_out(value, "the value")
+
+
+def _changed(space: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:
+    """The plain values that the code bound or changed."""
+    return {
+        name: plain
+        for name, value in space.items()
+        if not name.startswith(("$", "_"))
+        for plain in values.plain_or_nothing(value, name)
+        if name not in given or given[name] is not value or values.is_mutable(value)
+    }
+
+
+def _anew(error: Exception) -> Exception:
+    """What the code raised, without anything of the code: no traceback, no objects."""
+    line = _line_of(error)
+    name = type(error).__name__
+    plain = [part for arg in error.args for part in values.plain_or_nothing(arg, "arg")]
+    cls = type(error)
+    if cls.__module__ == "builtins" and name in EXCEPTIONS and len(plain) == len(error.args):
+        try:
+            fresh = cls(*plain)
+        except TypeError:
+            fresh = None
+        if fresh is not None:
+            if line is not None:
+                fresh.add_note(f"in contained code, line {line}")
+            return fresh
+    text = " ".join(str(part) for part in plain)[:1_000]
+    return CodeFailed(type_name=name, message=text, line=line)
+
+
+def _line_of(error: BaseException) -> int | None:
+    line = None
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == "<sandbox>":
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return line

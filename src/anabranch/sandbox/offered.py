@@ -1,0 +1,213 @@
+"""The builtins of contained code: those of Python that can do no harm, guarded."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from anabranch.sandbox.guards import (
+    MAX_ITEMS,
+    Offered,
+    attribute,
+    class_of,
+    consumed,
+    judged_spec,
+    power,
+    refuse,
+    ticking,
+    too_large,
+)
+from anabranch.sandbox.names import EXCEPTIONS
+
+__all__ = ["ALLOWED_BUILTINS", "ALLOWED_IMPORTS"]
+
+Value = Any
+_MISSING: Final = object()
+
+#: Modules that a caller may allow; each is shown as a view of what is harmless in it.
+ALLOWED_IMPORTS: Final = frozenset(
+    "math time datetime pandas polars scipy numpy matplotlib plotly seaborn".split()
+)
+
+
+def _import(name: str, *_args: Value, **_named: Value) -> Value:
+    """What ``__import__`` is, for a program that looks it up: nothing outside the list."""
+    if name.partition(".")[0] not in ALLOWED_IMPORTS:
+        raise ImportError(
+            f"import of {name!r} is refused: only {', '.join(sorted(ALLOWED_IMPORTS))}"
+        )
+    return builtins.__import__(name)
+
+
+def _type(value: Value, *rest: Value) -> Value:
+    if rest:
+        refuse("type() with three arguments", "it would make a class")
+    kind = type(value)
+    if kind is Offered or kind is type:
+        refuse("the type of a class", "classes have no use here beyond calls")
+    return _OF_CLASS.get(kind, kind)
+
+
+def _classes(kind: Value) -> Value:
+    if type(kind) is tuple:
+        return tuple(map(_classes, kind))
+    return class_of(kind)
+
+
+def _isinstance(value: Value, kind: Value) -> bool:
+    return isinstance(value, _classes(kind))
+
+
+def _issubclass(kind: Value, of: Value) -> bool:
+    return issubclass(class_of(kind), _classes(of))
+
+
+def _getattr(value: Value, name: str, default: Value = _MISSING) -> Value:
+    if type(name) is not str:
+        raise TypeError("getattr(): attribute name must be str")
+    try:
+        return attribute(value, name)
+    except AttributeError:
+        if default is _MISSING:
+            raise
+        return default
+
+
+def _hasattr(value: Value, name: str) -> bool:
+    return _getattr(value, name, _MISSING) is not _MISSING
+
+
+def _filter(keep: Value, values: Iterable[Value]) -> Iterator[Value]:
+    # A frame of Python, since C would run on through what it drops.
+    return (value for value in values if (keep(value) if keep is not None else value))
+
+
+def _iter(values: Iterable[Value]) -> Iterator[Value]:
+    return iter(values)
+
+
+def _bytes(cls: Callable[..., Value]) -> Callable[..., Value]:
+    def made(source: Value = b"", *rest: Value) -> Value:
+        if isinstance(source, int) and source > MAX_ITEMS:
+            too_large("this value", MAX_ITEMS, "bytes")
+        return cls(source if isinstance(source, (int, str)) else consumed(source), *rest)
+
+    return made
+
+
+def _taking(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A function whose first argument is run through, guarded."""
+
+    def taken(*args: Value, **named: Value) -> Value:
+        if args:
+            return function(consumed(args[0]), *args[1:], **named)
+        return function(**named)
+
+    return taken
+
+
+def _extreme(function: Callable[..., Value]) -> Callable[..., Value]:
+    def taken(first: Value, *rest: Value, **named: Value) -> Value:
+        return function(first if rest else consumed(first), *rest, **named)
+
+    return taken
+
+
+def _summed(values: Value, start: Value = 0) -> Value:
+    if isinstance(start, (int, float)):
+        return sum(consumed(values), start)
+    total = start
+    for count, value in enumerate(values):
+        total = total + value
+        if count & 255 == 0 and hasattr(type(total), "__len__") and len(total) > MAX_ITEMS:
+            too_large("this sum", MAX_ITEMS, "items")
+    return total
+
+
+def _round(number: Value, ndigits: Value = None) -> Value:
+    if isinstance(ndigits, int) and abs(ndigits) > 5_000:
+        too_large("round()", 5_000, "digits")
+    return round(number) if ndigits is None else round(number, ndigits)
+
+
+def _format(value: Value, spec: str = "") -> str:
+    return format(value, judged_spec(spec))
+
+
+def _print(*values: Value, sep: str | None = " ", end: str | None = "\n", **named: Value) -> None:
+    if set(named) - {"flush"}:
+        refuse("print() to a file", "it prints to standard output")
+    print(*values, sep=sep, end=end)  # noqa: T201: contained code was asked to print
+
+
+def _zip(*values: Value, strict: bool = False) -> Value:
+    return zip(*map(_as_lazy, values), strict=strict)
+
+
+def _map(function: Value, *values: Value) -> Value:
+    return map(function, *map(_as_lazy, values))
+
+
+def _as_lazy(values: Value) -> Value:
+    return ticking(values) if hasattr(type(values), "__next__") else values
+
+
+def _reversed(values: Value) -> Value:
+    return reversed(values)
+
+
+_CLASSES: Final = {
+    cls.__name__: Offered(cls, call, {})
+    for cls, call in (
+        (list, _taking(list)),
+        (tuple, _taking(tuple)),
+        (set, _taking(set)),
+        (frozenset, _taking(frozenset)),
+        (dict, _taking(dict)),
+        (bytes, _bytes(bytes)),
+        (bytearray, _bytes(bytearray)),
+    )
+}
+_OF_CLASS: Final = {class_of(offered): offered for offered in _CLASSES.values()}
+_SAME: Final = (
+    *(abs, ascii, bin, bool, callable, chr, complex, divmod, enumerate, float, hash, hex),
+    *(int, len, next, oct, ord, range, repr, str),
+)
+
+#: The builtins of contained code, by name.
+ALLOWED_BUILTINS: Final[Mapping[str, Value]] = MappingProxyType(
+    {
+        **{function.__name__: function for function in _SAME},
+        **_CLASSES,
+        **{name: getattr(builtins, name) for name in EXCEPTIONS},
+        "True": True,
+        "False": False,
+        "None": None,
+        "NotImplemented": NotImplemented,
+        "Ellipsis": ...,
+        "__import__": _import,
+        "all": _taking(all),
+        "any": _taking(any),
+        "filter": _filter,
+        "format": _format,
+        "getattr": _getattr,
+        "hasattr": _hasattr,
+        "isinstance": _isinstance,
+        "issubclass": _issubclass,
+        "iter": _iter,
+        "map": _map,
+        "max": _extreme(max),
+        "min": _extreme(min),
+        "pow": functools.partial(power),
+        "print": _print,
+        "reversed": _reversed,
+        "round": _round,
+        "sorted": _taking(sorted),
+        "sum": _summed,
+        "type": _type,
+        "zip": _zip,
+    }
+)

@@ -1,0 +1,237 @@
+"""Puts calls of guards into a tree that the policy has allowed.
+
+A guard's name begins with ``$``: the compiler takes it, and no source can say it. Guards
+stand where one operation could read what is not for the code, or take long or allocate
+much before the interpreter looks again whether to stop.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection
+from typing import Final, TypeVar
+
+from anabranch.sandbox.kinds import Kinds, kinds_of
+from anabranch.sandbox.names import PLAIN_ATTRIBUTES
+
+__all__ = ["guarded"]
+
+_Tree = TypeVar("_Tree", ast.Module, ast.Expression)
+
+_SMALL: Final = 64
+_SPEC_DIGITS: Final = 3
+
+
+def guarded(tree: _Tree, *, given: Collection[str]) -> _Tree:
+    """The same tree with guards, changed in place.
+
+    Args:
+        given: Names that have a value before the code runs.
+    """
+    changed = _Guarding(kinds_of(tree, given)).visit(tree)
+    return ast.fix_missing_locations(changed)
+
+
+class _Guarding(ast.NodeTransformer):
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+
+    # ------------------------------------------------------------------------- reading
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        self.generic_visit(node)
+        if node.attr in PLAIN_ATTRIBUTES:
+            return node
+        return _call("$get", node, node.value, ast.Constant(node.attr))
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        sized = [self._kinds.is_sized(part) for part in node.comparators]
+        self.generic_visit(node)
+        node.comparators = [
+            _call("$within", part, part)
+            if isinstance(op, (ast.In, ast.NotIn)) and not known
+            else part
+            for op, part, known in zip(node.ops, node.comparators, sized, strict=True)
+        ]
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Load):
+            node.value = _call("$spread", node.value, node.value)
+        return node
+
+    def visit_YieldFrom(self, node: ast.YieldFrom) -> ast.expr:
+        self.generic_visit(node)
+        node.value = _call("$ticking", node.value, node.value)
+        return node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        spec = node.format_spec
+        short = spec is None or (
+            isinstance(spec, ast.JoinedStr)
+            and all(isinstance(part, ast.Constant) for part in spec.values)
+            and _has_short_numbers("".join(str(p.value) for p in spec.values))  # type: ignore[attr-defined]
+        )
+        self.generic_visit(node)
+        if short or node.format_spec is None:
+            return node
+        conversion = ast.Constant(chr(node.conversion) if node.conversion > 0 else "")
+        value = _call("$format", node, node.value, conversion, node.format_spec)
+        return ast.copy_location(ast.FormattedValue(value, -1, None), node)
+
+    # ---------------------------------------------------------------------- arithmetic
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        name = self._guard_of(node.left, node.op, node.right)
+        self.generic_visit(node)
+        return node if name is None else _call(name, node, node.left, node.right)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt | list[ast.stmt]:
+        left = ast.Constant(None) if isinstance(node.target, ast.Subscript) else node.target
+        name = self._guard_of(left, node.op, node.value)
+        quiet = self._kinds.is_number(node.value) or self._kinds.is_sized(node.value)
+        self.generic_visit(node)
+        if name is not None:
+            return _in_place(node, name.replace("$", "$i", 1))
+        if isinstance(node.op, (ast.Add, ast.BitOr)) and not quiet:
+            # A list takes in whatever can be run through.
+            node.value = _call("$more", node.value, node.value)
+        return node
+
+    def _guard_of(self, left: ast.expr, op: ast.operator, right: ast.expr) -> str | None:
+        kinds = self._kinds
+        small = (
+            isinstance(right, ast.Constant)
+            and type(right.value) is int
+            and 0 <= right.value <= _SMALL
+        )
+        match op:
+            case ast.Mult():
+                harmless = kinds.is_bounded(left) and kinds.is_bounded(right)
+                return None if harmless else "$mul"
+            case ast.Pow():
+                return None if small and kinds.is_bounded(left) else "$pow"
+            case ast.LShift():
+                return None if small and kinds.is_bounded(left) else "$shift"
+            case ast.Mod():
+                return None if kinds.is_number(left) else "$mod"
+            case _:
+                return None
+
+    # ---------------------------------------------------------------------- statements
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        spreads = any(map(_takes_all, node.targets))
+        self.generic_visit(node)
+        if spreads:
+            node.value = _call("$spread", node.value, node.value)
+        return node
+
+    def visit_For(self, node: ast.For) -> ast.stmt:
+        spreads = _takes_all(node.target)
+        self.generic_visit(node)
+        if spreads:
+            node.iter = _call("$spreads", node.iter, node.iter)
+        return node
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        spreads = _takes_all(node.target)
+        self.generic_visit(node)
+        if spreads:
+            node.iter = _call("$spreads", node.iter, node.iter)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        plain = ast.Assign(targets=[node.target], value=node.value)
+        return self.visit_Assign(ast.copy_location(plain, node))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        node.returns = None
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
+        self.generic_visit(node)
+        if node.type is None:
+            # What stops the code is no Exception.
+            node.type = ast.copy_location(ast.Name("Exception", ast.Load()), node)
+        return node
+
+    def visit_MatchClass(self, node: ast.MatchClass) -> ast.MatchClass:
+        self.generic_visit(node)
+        assert isinstance(node.cls, ast.Name)
+        # The name alone may mean a guarded function; a pattern needs the class.
+        node.cls = ast.copy_location(ast.Name(f"${node.cls.id}", ast.Load()), node.cls)
+        return node
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        return [
+            _assign(alias.asname or alias.name, _call("$import", node, ast.Constant(alias.name)))
+            for alias in node.names
+        ]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+        module = _call("$import", node, ast.Constant(node.module))
+        return [
+            _assign(
+                alias.asname or alias.name,
+                _call("$get", node, module, ast.Constant(alias.name)),
+            )
+            for alias in node.names
+        ]
+
+
+def _takes_all(target: ast.expr) -> bool:
+    """Whether an assignment would run through all of its value at once."""
+    if isinstance(target, ast.Subscript):
+        return isinstance(target.slice, ast.Slice) or isinstance(target.slice, ast.Tuple)
+    return any(isinstance(part, ast.Starred) for part in ast.walk(target))
+
+
+def _has_short_numbers(spec: str) -> bool:
+    digits = 0
+    for character in spec:
+        digits = digits + 1 if character.isdigit() else 0
+        if digits > _SPEC_DIGITS:
+            return False
+    return True
+
+
+def _in_place(node: ast.AugAssign, guard: str) -> ast.stmt | list[ast.stmt]:
+    """``target op= value`` by way of a guard; the parts of the target are read once."""
+    target = node.target
+    if isinstance(target, ast.Name):
+        value = _call(guard, node, ast.Name(target.id, ast.Load()), node.value)
+        return ast.copy_location(_assign(target.id, value), node)
+    assert isinstance(target, ast.Subscript)
+    if any(isinstance(part, ast.Slice) for part in ast.walk(target.slice)):
+        node.value = _call("$small", node.value, node.value)
+        return node
+    whole, key = ast.Name("$whole", ast.Load()), ast.Name("$key", ast.Load())
+    now = ast.Subscript(whole, key, ast.Load())
+    return [
+        ast.copy_location(statement, node)
+        for statement in (
+            _assign("$whole", target.value),
+            _assign("$key", target.slice),
+            ast.Assign(
+                [ast.Subscript(whole, key, ast.Store())], _call(guard, node, now, node.value)
+            ),
+        )
+    ]
+
+
+def _assign(name: str, value: ast.expr) -> ast.Assign:
+    return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], value), value)
+
+
+def _call(guard: str, where: ast.AST, *arguments: ast.expr) -> ast.Call:
+    call = ast.Call(ast.Name(guard, ast.Load()), list(arguments), [])
+    return ast.copy_location(call, where)
