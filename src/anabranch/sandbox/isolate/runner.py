@@ -1,0 +1,191 @@
+"""Runs one source text in a namespace, and tells what came of it as plain data.
+
+It is at work inside a child, where the code that it runs can reach all of it. So nothing
+here protects anything; it is only to be right for code that means well.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import contextlib
+import inspect
+import io
+import linecache
+import sys
+import traceback
+import types
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+FILE_NAME: Final = "<sandbox>"
+NOTE_BYTES: Final = 200  # what is said of dropped output takes less
+MESSAGE_CHARS: Final = 4_000
+TRACEBACK_CHARS: Final = 16_000
+_VALUE: Final = "__value_of_the_last_line__"
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception as data."""
+
+    type_name: str
+    message: str
+    line: int | None
+    traceback: str
+    out_of_memory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of one source text: a value, or what it raised; and what it printed."""
+
+    value: object
+    error: Raised | None
+    stdout: bytes
+    stderr: bytes
+
+
+class Kept(io.RawIOBase):
+    """Takes any number of bytes, and keeps the first ``most``."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self._kept = bytearray()
+        self._dropped = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:  # the base class: any buffer
+        view = memoryview(data).cast("B")
+        room = self._most - len(self._kept)
+        self._kept += view[: max(room, 0)]
+        self._dropped += max(len(view) - room, 0)
+        return len(view)
+
+    def content(self) -> bytes:
+        """What was kept, with a last line that says how much was not."""
+        if not self._dropped:
+            return bytes(self._kept)
+        told = f"\n[{self._dropped} more bytes were dropped: output_bytes={self._most}]\n"
+        return bytes(self._kept) + told.encode()
+
+
+class Runner:
+    """Runs sources one after another in the same namespace."""
+
+    def __init__(self) -> None:
+        self._main = types.ModuleType("__main__")
+        self._main.__dict__["__builtins__"] = builtins
+        self._loop: asyncio.Runner | None = None
+        self._count = 0
+
+    def run(self, source: str, values: Mapping[str, object], *, output_bytes: int) -> Ran:
+        """Run a source; what it raises is in the answer, whatever it is."""
+        self._count += 1
+        name = FILE_NAME if self._count == 1 else f"<sandbox {self._count}>"
+        out, err = Kept(output_bytes), Kept(output_bytes)
+        value, error = None, None
+        with _standing_in(self._main, out, err):
+            try:
+                self._main.__dict__.update(values)
+                value = self._execute(source, name)
+            except BaseException as raised:  # SystemExit is data as well
+                error = _told(raised, name)
+        return Ran(value, error, out.content(), err.content())
+
+    def _execute(self, source: str, name: str) -> object:
+        lines = source.splitlines(keepends=True)
+        linecache.cache[name] = (len(source), None, lines, name)
+        tree = ast.parse(source, name)
+        asked = _keep_last_value(tree)
+        code = compile(
+            tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+        )
+        namespace = self._main.__dict__
+        ran = eval(code, namespace)  # noqa: S307  # it is what this process is for
+        if code.co_flags & inspect.CO_COROUTINE:
+            if self._loop is None:
+                self._loop = asyncio.Runner()
+            self._loop.run(ran)
+        return namespace.pop(_VALUE) if asked else None
+
+
+def _keep_last_value(tree: ast.Module) -> bool:
+    """Makes ``expression`` at the end ``name = expression``; False if there is none."""
+    if not tree.body or not isinstance(last := tree.body[-1], ast.Expr):
+        return False
+    target = ast.Name(_VALUE, ast.Store())
+    kept = ast.Assign([target], last.value)
+    tree.body[-1] = ast.fix_missing_locations(ast.copy_location(kept, last))
+    return True
+
+
+@contextlib.contextmanager
+def _standing_in(main: types.ModuleType, out: Kept, err: Kept) -> Generator[None]:
+    """The module ``__main__`` and the standard streams, as the code is to see them."""
+    before = sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr
+    sys.modules["__main__"] = main
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(""), _text(out), _text(err)
+    try:
+        yield
+        _flush()
+    finally:
+        sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _text(raw: Kept) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        raw,  # type: ignore[arg-type]  # it needs only what a raw stream has
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+        write_through=True,
+    )
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):  # the code may have put anything there
+            stream.flush()
+
+
+def _told(error: BaseException, name: str) -> Raised:
+    out_of_memory = isinstance(error, MemoryError)
+    type_name = type(error).__name__
+    try:
+        message, line = _message(error), _line(error, name)
+        text = "".join(traceback.format_exception(_without_us(error)))
+    except BaseException as failed:  # its own methods may raise anything
+        message = f"(it cannot be shown: {type(failed).__name__})"
+        line, text = None, ""
+    if len(text) > TRACEBACK_CHARS:
+        text = "[...]\n" + text[-TRACEBACK_CHARS:]
+    return Raised(type_name, message[:MESSAGE_CHARS], line, text, out_of_memory)
+
+
+def _message(error: BaseException) -> str:
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def _line(error: BaseException, name: str) -> int | None:
+    """The line of the source that was at work: the innermost one if there are several."""
+    line = None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == name:
+            line = number
+    if line is None and isinstance(error, SyntaxError) and error.filename == name:
+        line = error.lineno
+    return line
+
+
+def _without_us(error: BaseException) -> BaseException:
+    """The exception, its traceback beginning with the first line of the code."""
+    entry = error.__traceback__
+    while entry and not entry.tb_frame.f_code.co_filename.startswith("<sandbox"):
+        entry = entry.tb_next
+    return error.with_traceback(entry)
