@@ -1,8 +1,8 @@
 """Plain values as bytes, between this process and one that may be hostile.
 
-:func:`encode` gives a :class:`Message`, :func:`decode` takes its header and buffers apart
-again, whatever they hold; :class:`Frames` and :func:`pack` put messages on a stream. Nothing
-is pickled, no class is looked up by a name that came in, and nothing here does I/O.
+:func:`encode` gives a :class:`Message`, :func:`decode` takes its header and buffers
+apart again, whatever they hold; :class:`Frames` and :func:`pack` put messages on a stream.
+Nothing is pickled, no class is looked up by a name that came in, and nothing here does I/O.
 """
 
 from __future__ import annotations

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.sandbox.wire.decoding import Decoder
-from anabranch.sandbox.wire.encoding import LEAVES, MAX_DEPTH, MAX_ITEMS, Encoder, is_plain
+from anabranch.sandbox.wire.encoding import (
+    LEAVES,
+    MAX_DEPTH,
+    MAX_ITEMS,
+    Encoder,
+    TooDeep,
+    is_plain,
+    refusal_of,
+)
 from anabranch.sandbox.wire.refusal import Refused
 
 __all__ = ["copied"]
+
+_LIST = {list}
 
 
 def copied(
@@ -41,6 +51,8 @@ def copied(
         tree = encoder.tree(value)
         buffers = [bytearray().join(parts) for parts in encoder.parts]
         return Decoder(buffers, max_depth, max_items).value(tree)
+    except TooDeep as refused:
+        raise refusal_of(value, refused).public() from None
     except Refused as refused:
         raise refused.public() from None
     except RecursionError:
@@ -48,10 +60,10 @@ def copied(
 
 
 def _plain(value: Any) -> Any:
-    items = value.values() if type(value) is dict else value
-    if set(map(type, items)) <= LEAVES:
+    is_list = type(value) in _LIST
+    if set(map(type, value if is_list else value.values())) <= LEAVES:
         return value.copy()
-    if type(value) is list:
+    if is_list:
         return [item if type(item) in LEAVES else _plain(item) for item in value]
     return {
         key: item if type(item) in LEAVES else _plain(item) for key, item in value.items()

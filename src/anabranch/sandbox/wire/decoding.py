@@ -33,7 +33,7 @@ from anabranch.sandbox.wire.refusal import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Decoder", "decode", "whole"]
+__all__ = ["Decoder", "decode", "parts", "whole"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -48,7 +48,9 @@ def decode(
 ) -> Any:
     """The value that :func:`~anabranch.sandbox.wire.encode` wrote.
 
-    Arrays and tables are views of their buffers: read-only where a buffer is.
+    Arrays and tables are views of their buffers, and can be written to where a buffer can,
+    as those of a private mapping and those that come in frames. Of names that an object has
+    twice, the last counts.
 
     Args:
         header: The header of a message.
@@ -140,7 +142,7 @@ def _look_for_depth(header: bytes, most: int = 10_000) -> None:
     if _opens(header) <= most:
         return
     brackets = _outside_strings(header).translate(_STEPS, _NO_BRACKETS)
-    # Closing brackets step by 0 and opening ones by 2, so the depth is what is above 1 each.
+    # Closing brackets step by 0 and opening ones by 2: depth is what is above 1 for each.
     deepest = max(map(int.__sub__, accumulate(brackets), range(1, len(brackets) + 1)))
     if deepest > most:
         raise Refused("its containers lie too deep")
@@ -153,51 +155,57 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 class Decoder:
     """One value on its way from JSON with tags. Readers of other modules use it, too."""
 
-    __slots__ = ("_buffers", "_depth", "_keyed", "_keys", "max_depth", "max_items")
+    __slots__ = (
+        "_buffers",
+        "_depth",
+        "_keyed",
+        "_keys",
+        "_unordered",
+        "max_depth",
+        "max_items",
+    )
 
     def __init__(self, buffers: Sequence[Buffer], max_depth: int, max_items: int) -> None:
         self._buffers: list[Buffer | None] = list(buffers)
         self._depth = 0
         self._keys = 0
         self._keyed = 0.0
+        self._unordered = 0
         self.max_depth = max_depth
         self.max_items = max_items
 
-    def value(self, node: Any) -> Any:
+    def value(self, node: object) -> Any:
         """The value of a node. Lists and dicts are changed in place and given back."""
         kind = type(node)
         if kind is list:
             return self.items(node)
-        if kind is not dict:
-            return node
-        if len(node) == 1:
-            (tag,) = node
-            if tag[:1] == "$":
-                return self._tagged(tag, node[tag])
-        return self._mapping(node)
+        return self._mapping(node) if kind is dict else node
 
-    def items(self, nodes: Any) -> list[Any]:
+    def items(self, node: object) -> list[Any]:
         """The values of a list of nodes, which is changed in place."""
-        if type(nodes) is not list:
-            raise Refused("a list was to be here")
+        nodes = parts(node)
         self._enter()
         if not set(map(type, nodes)) <= LEAVES:
             index = 0
             try:
-                for index, node in enumerate(nodes):  # noqa: B007  # the error names it
-                    if type(node) not in LEAVES:
-                        nodes[index] = self.value(node)
+                for index, item in enumerate(nodes):
+                    if type(item) not in LEAVES:
+                        nodes[index] = self.value(item)
             except Refused as refused:
                 raise refused.at(f"[{index}]") from None
         self._depth -= 1
         return nodes
 
-    def _mapping(self, node: dict[str, Any]) -> dict[str, Any]:
+    def _mapping(self, node: Any) -> Any:
+        if len(node) == 1:
+            (tag,) = node
+            if tag[:1] == "$":
+                return self._tagged(tag, node[tag])
         self._enter()
         if not set(map(type, node.values())) <= LEAVES:
             key = ""
             try:
-                for key, item in node.items():  # noqa: B007  # the error names it
+                for key, item in node.items():
                     if type(item) not in LEAVES:
                         node[key] = self.value(item)
             except Refused as refused:
@@ -218,6 +226,11 @@ class Decoder:
             return reader(self, payload)
         except (Refused, RecursionError, MemoryError):
             raise
+        except ImportError as error:
+            raise Refused(
+                f"reading it needs {error.name or 'a library'}, which cannot be imported "
+                "here: pip install 'anabranch[sandbox]', or pass lists and dicts"
+            ) from None
         except Exception as error:
             # Libraries raise what they like on data that nobody meant.
             what = str(error)[:200] or type(error).__name__
@@ -249,12 +262,30 @@ class Decoder:
             if self._keyed > 0.1 + 2e-6 * self._keys:
                 raise Refused("its keys collide more than keys do by chance")
 
+    def unordered(self, count: int) -> None:
+        """Counts numbers that a library hashes in one go, where no time can be taken."""
+        self._unordered += count
+        if self._unordered > 20_000:
+            raise Refused(
+                "it has more than 20000 categories or labels of a level that are not in "
+                "order: sort them, or pass text"
+            )
+
 
 def whole(payload: Any, *kinds: type) -> list[Any]:
     """A list of values of exactly these classes; else Refused."""
-    if type(payload) is not list or tuple(map(type, payload)) != kinds:
+    found = parts(payload)
+    if tuple(map(type, found)) != kinds:
         raise Refused("it is not made of the parts that belong to its tag")
-    return payload
+    return found
+
+
+def parts(payload: object, count: int | None = None) -> list[Any]:
+    """A list, of so many parts; else Refused."""
+    found: Any = payload
+    if type(payload) is not list or count not in {None, len(found)}:
+        raise Refused("it is not made of the parts that belong to its tag")
+    return found  # type: ignore[no-any-return]
 
 
 def _tuple(decoder: Decoder, payload: Any) -> Any:

@@ -3,8 +3,8 @@
 The header is one byte and JSON: ``p`` before JSON that means what it says, ``t`` before
 JSON in which an object of one key that begins with ``$`` stands for another type. Most
 values need no tags, and that is found out at the speed of C. Two liberties are taken with
-JSON, since only :mod:`~anabranch.sandbox.wire.decoding` reads it: NaN and the infinities are
-written as Python writes them, and lone surrogates are three bytes of "UTF-8" each.
+JSON, since only :mod:`~anabranch.sandbox.wire.decoding` reads it: NaN and the infinities
+are written as Python writes them, and lone surrogates are three bytes of "UTF-8" each.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ __all__ = [
     "MAX_DIGITS",
     "MAX_ITEMS",
     "Encoder",
+    "TooDeep",
     "encode",
     "is_plain",
+    "refusal_of",
+    "too_large",
 ]
 
 MAX_DEPTH = 100
@@ -41,6 +44,8 @@ LEAVES = frozenset({type(None), bool, int, float, str})
 _PLAIN = LEAVES | {list, dict}
 _INLINE_BYTES = 512  # fewer are text in the header: a buffer of its own costs more
 _STR = {str}
+_SEQUENCES = {list, tuple}
+_DICTS = {dict, OrderedDict, defaultdict, Counter}
 
 _dumps = JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=True
@@ -69,6 +74,8 @@ def encode(
     """
     try:
         header, encoder = _header(value, max_bytes, max_depth, max_items)
+    except TooDeep as refused:
+        raise refusal_of(value, refused).public() from None
     except Refused as refused:
         raise refused.public() from None
     except RecursionError:
@@ -111,7 +118,7 @@ def is_plain(value: Any, max_depth: int, max_items: int) -> bool:
 
     False too where a limit is crossed: the walk that follows knows the path.
     """
-    level: list[Any] = [value]
+    level: list[object] = [value]
     items = 0
     for _ in range(max_depth + 1):
         kinds = set(map(type, level))
@@ -120,8 +127,9 @@ def is_plain(value: Any, max_depth: int, max_items: int) -> bool:
         if not kinds <= _PLAIN:
             return False
         below: list[Any] = []
-        for item in level:
-            kind = type(item)
+        for branch in level:
+            item: Any = branch
+            kind = type(branch)
             if kind is list:
                 below += item
             elif kind is dict:
@@ -155,7 +163,7 @@ class Encoder:
         self._items = max_items
         self._depth = 0
 
-    def tree(self, value: Any) -> Any:
+    def tree(self, value: object) -> Any:
         """The value as a tree for JSON, all of it new: it shares nothing with the value."""
         kind = type(value)
         if kind in self._leaves:
@@ -180,7 +188,7 @@ class Encoder:
         self._depth += 1
         index = 0
         try:
-            for index, item in enumerate(nodes):  # noqa: B007  # the error names it
+            for index, item in enumerate(nodes):  # the error names it
                 nodes[index] = self.tree(item)
         except Refused as refused:
             raise refused.at(place(index)) from None
@@ -204,6 +212,32 @@ class TooDeep(Refused):
             f"there are more than {max_depth} containers inside each other: pass it flat, "
             "or in parts"
         )
+        self.max_depth = max_depth
+
+
+def refusal_of(value: Any, refused: TooDeep) -> Refused:
+    """The refusal that is meant: a value that holds itself is not just too deep."""
+    return _circle(value, [], refused.max_depth) or refused
+
+
+def _circle(value: Any, around: list[int], max_depth: int) -> Refused | None:
+    """The refusal of a value that holds itself, if that is why it is too deep.
+
+    It goes the way that the encoder went, so the first end it comes to is the one.
+    """
+    if id(value) in around:
+        return Refused("it holds itself: pass each of its parts once")
+    places: Iterable[tuple[Any, Any]] = ()
+    if type(value) in _SEQUENCES:
+        places = enumerate(value)
+    elif type(value) in _DICTS:
+        places = value.items()
+    if len(around) > max_depth:
+        return TooDeep(max_depth)
+    for key, item in places:
+        if found := _circle(item, [*around, id(value)], max_depth):
+            return found.at(f"[{_shown(key)}]")
+    return None
 
 
 def _by_index(index: int) -> str:
@@ -215,7 +249,7 @@ def _list(encoder: Encoder, value: list[Any]) -> Any:
 
 
 def _tuple(encoder: Encoder, value: tuple[Any, ...]) -> Any:
-    return {"$tuple": encoder.each(tuple.__iter__(value), len(value), _by_index)}
+    return {"$tuple": encoder.each(value, len(value), _by_index)}
 
 
 def _set(encoder: Encoder, value: set[Any]) -> Any:
@@ -227,14 +261,11 @@ def _frozenset(encoder: Encoder, value: frozenset[Any]) -> Any:
 
 
 def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
-    keys = list(dict.keys(value))
-    values = encoder.each(
-        dict.values(value), len(value), lambda at: f"[{_shown(keys[at])}]"
-    )
-    if not keys or set(map(type, keys)) == _STR:
-        # An object of one key that begins with a dollar would be taken for a tag.
-        if len(keys) != 1 or keys[0][:1] != "$":
-            return dict(zip(keys, values, strict=True))
+    keys: list[Any] = list(value)
+    values = encoder.each(value.values(), len(value), lambda at: f"[{_shown(keys[at])}]")
+    # An object of one key that begins with a dollar would be taken for a tag.
+    if set(map(type, keys)) <= _STR and not (len(keys) == 1 and keys[0][:1] == "$"):
+        return dict(zip(keys, values, strict=True))
     names = encoder.each(keys, len(keys), lambda at: f".<key {_shown(keys[at])}>")
     return {"$dict": [names, values]}
 

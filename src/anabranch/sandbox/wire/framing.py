@@ -144,7 +144,8 @@ class Frames:
             self._wanted = end
             return None
         header = bytes(self._kept[at + body : at + body + length])
-        inline = memoryview(bytes(self._kept[at + body + length : at + end]))
+        # A copy that its user may write to, as into the array it becomes.
+        inline = memoryview(self._kept[at + body + length : at + end])
         buffers: list[memoryview | None] = []
         start = 0
         for size in table:

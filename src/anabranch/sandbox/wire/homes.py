@@ -46,7 +46,7 @@ _BY_TAG = {
     **dict.fromkeys("$array $objects $scalar".split(), "arrays"),
     **dict.fromkeys(
         "$frame $series $index $range_index $multi_index $text $texts $masked $zoned "
-        "$categorical $column $timestamp $pd_timedelta $missing".split(),
+        "$categorical $timestamp $pd_timedelta $missing".split(),
         "tables",
     ),
 }

@@ -1,4 +1,4 @@
-"""An encoded value: a header of text, and buffers that are written where they should lie."""
+"""An encoded value: a header of text, and buffers, written to where they should lie."""
 
 from __future__ import annotations
 

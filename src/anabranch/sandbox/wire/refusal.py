@@ -7,7 +7,7 @@ from anabranch.errors import ValueRefused
 __all__ = ["Refused", "remedy"]
 
 
-class Refused(Exception):  # noqa: N818  # it becomes a ValueRefused at the door
+class Refused(Exception):  # it becomes a ValueRefused at the door
     """A value is refused; each container it leaves adds its place to the path."""
 
     def __init__(self, reason: str) -> None:
@@ -47,6 +47,13 @@ _REMEDIES = {
     "type": "pass its name",
     "module": "pass the values that are needed from it",
     "mappingproxy": "pass dict(value)",
+    "MaskedArray": "pass value.filled()",
+    "Period": "pass str(value)",
+    "PeriodIndex": "pass value.astype(str)",
+    "Interval": "pass str(value)",
+    "IntervalIndex": "pass value.astype(str)",
+    "DataFrameGroupBy": "aggregate it and pass the table",
+    "SeriesGroupBy": "aggregate it and pass the series",
 }
 
 
@@ -58,14 +65,14 @@ def remedy(kind: type) -> str:
         what = _REMEDIES[kind.__name__]
     elif "Enum" in bases:
         what = "pass value.value"
-    elif "PurePath" in bases:
-        what = "pass str(value)"
-    elif "BaseException" in bases:
+    elif "PurePath" in bases or "BaseException" in bases:
         what = "pass str(value)"
     elif hasattr(kind, "__dataclass_fields__"):
         what = "pass dataclasses.asdict(value)"
     elif hasattr(kind, "model_dump"):
         what = "pass value.model_dump()"
+    elif tables := [base for base in bases if base in {"DataFrame", "Series", "ndarray"}]:
+        what = f"pass a plain {tables[0]}"
     elif plain := [base for base in kind.__mro__[1:-1] if base.__module__ == "builtins"]:
         what = f"pass {plain[0].__name__}(value)"
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from anabranch.sandbox.wire.decoding import whole
+from anabranch.sandbox.wire.decoding import parts, whole
 from anabranch.sandbox.wire.refusal import Refused
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def _time(encoder: Encoder, value: time) -> Any:
 
 def _read_time(decoder: Decoder, payload: Any) -> Any:
     numbers, tz = _parts(decoder, payload, 5)
-    return time(*numbers[:4], fold=numbers[4], tzinfo=tz)
+    hour, minute, second, us, fold = numbers
+    return time(hour, minute, second, us, tz, fold=fold)
 
 
 def _datetime(encoder: Encoder, value: datetime) -> Any:
@@ -68,14 +69,14 @@ def _datetime(encoder: Encoder, value: datetime) -> Any:
 
 def _read_datetime(decoder: Decoder, payload: Any) -> Any:
     numbers, tz = _parts(decoder, payload, 8)
-    return datetime(*numbers[:7], fold=numbers[7], tzinfo=tz)
+    year, month, day, hour, minute, second, us, fold = numbers
+    return datetime(year, month, day, hour, minute, second, us, tz, fold=fold)
 
 
 def _parts(decoder: Decoder, payload: Any, count: int) -> tuple[list[int], Any]:
-    if type(payload) is not list or len(payload) != 2:
-        raise Refused("it is not made of numbers and a time zone")
-    numbers = whole(payload[0], *[int] * count)
-    tz = None if payload[1] is None else decoder.value(payload[1])
+    clock, node = parts(payload, 2)
+    numbers = whole(clock, *[int] * count)
+    tz = None if node is None else decoder.value(node)
     if tz is not None and type(tz) not in {timezone, ZoneInfo}:
         raise Refused("its time zone is none").at(".tzinfo")
     return numbers, tz
@@ -90,23 +91,22 @@ def _read_timedelta(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
 
 
 def _timezone(encoder: Encoder, value: timezone) -> Any:
-    # The name is there only if it was given: only then repr shows it.
-    arguments = value.__getinitargs__()  # type: ignore[attr-defined]
-    offset, *name = arguments
+    # What copy and pickle go by: an offset, and a name if one was given.
+    initial: Any = value
+    offset, *name = initial.__getinitargs__()
     return {"$timezone": [encoder.tree(offset), *name]}
 
 
 def _read_timezone(decoder: Decoder, payload: Any) -> Any:
-    if type(payload) is not list or not 1 <= len(payload) <= 2:
-        raise Refused("it is not made of an offset and a name")
-    offset = decoder.value(payload[0])
-    return timezone(*whole([offset, *payload[1:]], timedelta, *[str] * len(payload[1:])))
+    node, *name = parts(payload)
+    return timezone(*whole([decoder.value(node), *name], timedelta, *[str] * len(name)))
 
 
 def _zone(encoder: Encoder, value: ZoneInfo) -> Any:  # noqa: ARG001
-    if value.key is None or not _ZONE.fullmatch(value.key):
+    key: Any = value.key  # None for one that was read from a file
+    if key is None or not _ZONE.fullmatch(key):
         raise Refused("this ZoneInfo has no key by which it could be found again")
-    return {"$zone": value.key}
+    return {"$zone": key}
 
 
 def zone(key: Any) -> ZoneInfo:
@@ -117,7 +117,7 @@ def zone(key: Any) -> ZoneInfo:
         return ZoneInfo(key)
     except (LookupError, OSError, ValueError):
         raise Refused(
-            f"the time zone {key!r} is not known here: pip install tzdata, or convert to UTC"
+            f"the time zone {key!r} is not known here: pip install tzdata, or pass UTC"
         ) from None
 
 
@@ -157,8 +157,8 @@ def _read_fraction(decoder: Decoder, payload: Any) -> Any:
 def _look_at_size(*numbers: int) -> None:
     if max(number.bit_length() for number in numbers) > _MAX_FRACTION_BITS:
         raise Refused(
-            f"this Fraction has more than {_MAX_FRACTION_BITS} bits: pass its numerator and "
-            "denominator"
+            f"this Fraction has more than {_MAX_FRACTION_BITS} bits: pass its numerator "
+            "and denominator"
         )
 
 
