@@ -238,7 +238,7 @@ def at_random(place: str, log: Path, seed: int) -> Iterator[dict[str, Any]]:
     story = Story(place, f"random-{seed}", log)
     for number in range(LIVES):
         # Longer and longer, so that it ends.
-        if not story.lives(Life(after_s=draw.uniform(0.001, 0.03 + number / 2000))):
+        if not story.lives(Life(after_s=draw.uniform(0.001, 0.03 * 1.01**number))):
             yield story.end(number)
             return
     raise SystemExit(f"the run did not end in {LIVES} lives")

@@ -428,6 +428,25 @@ class Remembering(StoreTests):
         assert list(history.facts) == [bytes([n]) for n in range(first, 12)]
 
     @on_a_store
+    async def test_what_is_dropped_stays_dropped_when_one_asks_for_more_later(
+        self, store: Store
+    ) -> None:
+        epoch = (await opened(store)).info.epoch
+        for position, keep_from in ((0, 2), (2, 0)):
+            commit = Commit(
+                epoch=epoch,
+                position=position,
+                facts=[bytes([n]) for n in range(position, position + 2)],
+                snapshot=b"state %d" % (position + 2),
+                keep_from=keep_from,
+            )
+            await store.commit("r", commit)
+        history = await store.history("r")
+        assert history.snapshot == Snapshot(2, b"state 2")
+        assert list(history.facts) == [b"\x02", b"\x03"]
+        assert history.info.position == 4
+
+    @on_a_store
     async def test_nothing_is_dropped_without_a_snapshot(self, store: Store) -> None:
         epoch = (await opened(store)).info.epoch
         await store.commit("r", Commit(epoch=epoch, position=0, facts=FACTS, keep_from=3))

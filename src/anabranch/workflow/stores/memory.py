@@ -80,7 +80,8 @@ class _Run:
 
     def drop_before(self, position: int) -> None:
         """Drop what is not needed for this position and later ones."""
-        first = max((at for at in self.snapshots if at <= position), default=0)
+        held = (at for at in self.snapshots if at <= position)
+        first = max(held, default=self.dropped)
         del self.facts[: first - self.dropped]
         self.dropped = first
         self.snapshots = {at: held for at, held in self.snapshots.items() if at >= first}
