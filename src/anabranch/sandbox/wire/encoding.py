@@ -13,7 +13,7 @@ import binascii
 import sys
 from collections import Counter, OrderedDict, defaultdict
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anabranch.sandbox.wire.homes import writer_for
 from anabranch.sandbox.wire.message import Message
@@ -44,8 +44,6 @@ LEAVES = frozenset({type(None), bool, int, float, str})
 _PLAIN = LEAVES | {list, dict}
 _INLINE_BYTES = 512  # fewer are text in the header: a buffer of its own costs more
 _STR = {str}
-_SEQUENCES = {list, tuple}
-_DICTS = {dict, OrderedDict, defaultdict, Counter}
 
 _dumps = JSONEncoder(
     ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=True
@@ -220,24 +218,27 @@ def refusal_of(value: Any, refused: TooDeep) -> Refused:
     return _circle(value, [], refused.max_depth) or refused
 
 
-def _circle(value: Any, around: list[int], max_depth: int) -> Refused | None:
+def _circle(value: object, around: list[int], max_depth: int) -> Refused | None:
     """The refusal of a value that holds itself, if that is why it is too deep.
 
     It goes the way that the encoder went, so the first end it comes to is the one.
     """
     if id(value) in around:
         return Refused("it holds itself: pass each of its parts once")
-    places: Iterable[tuple[Any, Any]] = ()
-    if type(value) in _SEQUENCES:
-        places = enumerate(value)
-    elif type(value) in _DICTS:
-        places = value.items()
     if len(around) > max_depth:
         return TooDeep(max_depth)
-    for key, item in places:
+    for key, item in _within(value):
         if found := _circle(item, [*around, id(value)], max_depth):
             return found.at(f"[{_shown(key)}]")
     return None
+
+
+def _within(value: object) -> Iterable[tuple[object, object]]:
+    if isinstance(value, dict):
+        return cast("dict[object, object]", value).items()
+    if isinstance(value, (list, tuple)):
+        return enumerate(cast("list[object]", value))
+    return ()
 
 
 def _by_index(index: int) -> str:
@@ -270,7 +271,7 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     return {"$dict": [names, values]}
 
 
-def _shown(key: Any) -> str:
+def _shown(key: object) -> str:
     return repr(key) if type(key) in LEAVES else f"a {type(key).__name__}"
 
 

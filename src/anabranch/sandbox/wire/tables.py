@@ -228,8 +228,10 @@ def _range_index(encoder: Encoder, index: Any) -> Any:
 
 def _read_range_index(decoder: Decoder, payload: Any) -> Any:
     numbers, name = parts(payload, 2)
-    found = range(*whole(numbers, int, int, int))
-    return _pd.RangeIndex(found, name=decoder.value(name))
+    ends = whole(numbers, int, int, int)
+    if max(abs(end) for end in ends) > 2**62:
+        raise Refused("it counts further than an index can")
+    return _pd.RangeIndex(range(*ends), name=decoder.value(name))
 
 
 def _multi_index(encoder: Encoder, index: Any) -> Any:
@@ -254,7 +256,9 @@ def _read_labels(decoder: Decoder, node: Any) -> Any:
     time in the square of their count.
     """
     index = _read_index(decoder, node)
-    if not index.is_monotonic_increasing and set(map(type, index.array)) != {str}:
+    if isinstance(index, _pd.RangeIndex):
+        _look_at_length(decoder, index, has_data=False)
+    elif not index.is_monotonic_increasing and set(map(type, index.array)) != {str}:
         decoder.unordered(len(index))
     return index
 
@@ -392,6 +396,8 @@ def _read_timestamp(decoder: Decoder, payload: Any) -> Any:
     if unit not in _UNITS:
         raise Refused("it counts in a unit that is not on the list")
     value = _pd.Timestamp(np.datetime64(count, unit))
+    if value is _pd.NaT:
+        raise Refused("it is a missing date, which has a tag of its own")
     if zone is None:
         return value
     return value.tz_localize("UTC").tz_convert(_read_tz(decoder, zone))
