@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anabranch.sandbox.confine.landlock import restrict_paths
     from anabranch.sandbox.confine.mounts import fresh_scratch, hide_file_system
     from anabranch.sandbox.confine.namespaces import enter
-    from anabranch.sandbox.confine.probe import probe
+    from anabranch.sandbox.confine.probing import probe
     from anabranch.sandbox.confine.rlimits import set_rlimits
     from anabranch.sandbox.confine.seccomp import filter_calls, program
 
@@ -61,7 +61,7 @@ _HOMES = {
     "filter_calls": "seccomp",
     "fresh_scratch": "mounts",
     "hide_file_system": "mounts",
-    "probe": "probe",
+    "probe": "probing",
     "program": "seccomp",
     "restrict_paths": "landlock",
     "set_rlimits": "rlimits",
@@ -73,6 +73,5 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         from importlib import import_module
 
-        # Not kept: a submodule may have the same name, as probe does.
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

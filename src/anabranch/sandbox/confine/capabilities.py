@@ -9,7 +9,13 @@ import struct
 from anabranch.sandbox.confine.layers import Layer
 from anabranch.sandbox.confine.syscalls import PR_SET_DUMPABLE, call, die_with_parent, prctl
 
-__all__ = ["NOBODY", "become_nobody", "drop_capabilities", "drop_privileges"]
+__all__ = [
+    "NOBODY",
+    "become_nobody",
+    "drop_capabilities",
+    "drop_privileges",
+    "empty_bounding_set",
+]
 
 NOBODY = 65534
 """The user and group that root becomes: the one of whom the kernel says "nobody"."""
@@ -38,7 +44,7 @@ def drop_privileges(layers: frozenset[Layer], *, scratch: bool = False) -> None:
         OSError: If the kernel refuses.
     """
     if Layer.CAPABILITIES in layers:
-        _empty_bounding_set()
+        empty_bounding_set()
     if Layer.USER in layers or (Layer.CAPABILITIES in layers and os.geteuid() == 0):
         become_nobody()
     if Layer.CAPABILITIES in layers:
@@ -70,7 +76,8 @@ def drop_capabilities(*, keep: int = 0) -> None:
     call("capset", header, sets, what="dropping capabilities")
 
 
-def _empty_bounding_set() -> None:
+def empty_bounding_set() -> None:
+    """Let no program have a capability. To be called while one still has them."""
     for capability in range(64):
         try:
             prctl(_PR_CAPBSET_DROP, capability, what="dropping capabilities for good")

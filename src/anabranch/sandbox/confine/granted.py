@@ -15,7 +15,7 @@ SCRATCH = "/scratch"
 
 
 def readable(grants: Iterable[Grant]) -> list[str]:
-    """The paths that may be read, a folder before what is in it.
+    """The paths that may be read, without those in a folder that is one of them.
 
     Raises:
         OSError: If one is the root, which would leave nothing to hide.
@@ -26,7 +26,11 @@ def readable(grants: Iterable[Grant]) -> list[str]:
     paths = sorted(os.path.normpath(g.path) for g in grants if isinstance(g, ReadOnly))
     if "/" in paths:
         raise OSError("the root of the file system cannot be granted: name folders in it")
-    return paths
+    kept: list[str] = []
+    for path in paths:
+        if not any(path.startswith(folder + "/") for folder in kept):
+            kept.append(path)
+    return kept
 
 
 def writable(grants: Iterable[Grant]) -> list[str]:

@@ -42,9 +42,9 @@ def hide_file_system(
     """Put an empty read-only file system in place of the host's.
 
     In it are the granted files and folders, under their own paths (links on the way to them
-    resolved by the host, before), read-only, without devices and programs; with *scratch*
-    an empty folder ``/scratch`` too. There is no ``/proc``, no ``/dev``, no temporary
-    folder.
+    resolved by the host, before; links in them lead only to what is granted), read-only,
+    without devices and programs; with *scratch* an empty folder ``/scratch`` too. There is
+    no ``/proc``, no ``/dev``, no temporary folder.
 
     Root has to be able to open the granted paths; afterwards it is an ordinary user, to
     whom the files themselves have to be readable.

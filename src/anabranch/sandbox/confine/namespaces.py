@@ -71,7 +71,7 @@ def enter(layers: frozenset[Layer]) -> None:
 
 def _unshare(wanted: list[Layer]) -> None:
     flags = sum(_FLAGS[layer] for layer in wanted)
-    what = f"entering namespaces ({', '.join(wanted)})"
+    what = f"entering namespaces ({', '.join(wanted)}) with one thread"
     if Layer.USER not in wanted:
         call("unshare", flags, what=what)
     elif os.geteuid() == 0:

@@ -23,10 +23,10 @@ uname 63 fcntl 72 flock 73 fsync 74 fdatasync 75 truncate 76 ftruncate 77 getcwd
 fchdir 81 rename 82 mkdir 83 rmdir 84 creat 85 link 86 unlink 87 symlink 88 readlink 89
 chmod 90 fchmod 91 chown 92 fchown 93 lchown 94 umask 95 gettimeofday 96 getrlimit 97
 getrusage 98 sysinfo 99 times 100 ptrace 101 getuid 102 getgid 104 setuid 105 setgid 106
-geteuid 107 getegid 108 setpgid 109 getppid 110 getpgrp 111 setsid 112 setgroups 116
-setresuid 117 getresuid 118 setresgid 119 getresgid 120 getpgid 121 getsid 124 capget 125
-capset 126 rt_sigpending 127 rt_sigtimedwait 128 rt_sigqueueinfo 129 rt_sigsuspend 130
-sigaltstack 131 utime 132 mknod 133 personality 135 statfs 137 fstatfs 138
+geteuid 107 getegid 108 setpgid 109 getppid 110 getpgrp 111 setsid 112 getgroups 115
+setgroups 116 setresuid 117 getresuid 118 setresgid 119 getresgid 120 getpgid 121 getsid 124
+capget 125 capset 126 rt_sigpending 127 rt_sigtimedwait 128 rt_sigqueueinfo 129
+rt_sigsuspend 130 sigaltstack 131 utime 132 mknod 133 personality 135 statfs 137 fstatfs 138
 sched_setparam 142 sched_setscheduler 144 mlock 149 pivot_root 155 prctl 157 arch_prctl 158
 setrlimit 160 chroot 161 mount 165 umount2 166 sethostname 170 gettid 186 setxattr 188
 tkill 200 time 201 futex 202 sched_setaffinity 203 sched_getaffinity 204 epoll_create 213
@@ -63,18 +63,19 @@ restart_syscall 128 kill 129 tkill 130 tgkill 131 sigaltstack 132 rt_sigsuspend 
 rt_sigaction 134 rt_sigprocmask 135 rt_sigpending 136 rt_sigtimedwait 137
 rt_sigqueueinfo 138 rt_sigreturn 139 setgid 144 setuid 146 setresuid 147 getresuid 148
 setresgid 149 getresgid 150 times 153 setpgid 154 getpgid 155 getsid 156 setsid 157
-setgroups 159 uname 160 sethostname 161 getrlimit 163 setrlimit 164 getrusage 165 umask 166
-prctl 167 getcpu 168 gettimeofday 169 getpid 172 getppid 173 getuid 174 geteuid 175
-getgid 176 getegid 177 gettid 178 sysinfo 179 shmget 194 shmctl 195 shmat 196 socket 198
-socketpair 199 bind 200 listen 201 accept 202 connect 203 getsockname 204 getpeername 205
-sendto 206 recvfrom 207 setsockopt 208 getsockopt 209 shutdown 210 sendmsg 211 recvmsg 212
-brk 214 munmap 215 mremap 216 add_key 217 request_key 218 keyctl 219 clone 220 execve 221
-mmap 222 fadvise64 223 mprotect 226 msync 227 mlock 228 mincore 232 madvise 233
-move_pages 239 rt_tgsigqueueinfo 240 perf_event_open 241 accept4 242 recvmmsg 243 wait4 260
-prlimit64 261 name_to_handle_at 264 open_by_handle_at 265 setns 268 sendmmsg 269
-process_vm_readv 270 process_vm_writev 271 kcmp 272 renameat2 276 seccomp 277 getrandom 278
-memfd_create 279 bpf 280 execveat 281 userfaultfd 282 membarrier 283 mlock2 284
-copy_file_range 285 preadv2 286 pwritev2 287 pkey_mprotect 288 statx 291 rseq 293
+getgroups 158 setgroups 159 uname 160 sethostname 161 getrlimit 163 setrlimit 164
+getrusage 165 umask 166 prctl 167 getcpu 168 gettimeofday 169 getpid 172 getppid 173
+getuid 174 geteuid 175 getgid 176 getegid 177 gettid 178 sysinfo 179 shmget 194 shmctl 195
+shmat 196 socket 198 socketpair 199 bind 200 listen 201 accept 202 connect 203
+getsockname 204 getpeername 205 sendto 206 recvfrom 207 setsockopt 208 getsockopt 209
+shutdown 210 sendmsg 211 recvmsg 212 brk 214 munmap 215 mremap 216 add_key 217
+request_key 218 keyctl 219 clone 220 execve 221 mmap 222 fadvise64 223 mprotect 226
+msync 227 mlock 228 mincore 232 madvise 233 move_pages 239 rt_tgsigqueueinfo 240
+perf_event_open 241 accept4 242 recvmmsg 243 wait4 260 prlimit64 261 name_to_handle_at 264
+open_by_handle_at 265 setns 268 sendmmsg 269 process_vm_readv 270 process_vm_writev 271
+kcmp 272 renameat2 276 seccomp 277 getrandom 278 memfd_create 279 bpf 280 execveat 281
+userfaultfd 282 membarrier 283 mlock2 284 copy_file_range 285 preadv2 286 pwritev2 287
+pkey_mprotect 288 statx 291 rseq 293
 """
 
 # Since Linux 5.1 a new call has the same number everywhere.

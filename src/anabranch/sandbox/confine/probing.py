@@ -24,7 +24,7 @@ _NAMESPACES = (Layer.MOUNT, Layer.NET, Layer.PID, Layer.IPC, Layer.UTS)
 _PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from anabranch.sandbox.confine.probe import try_layers
+from anabranch.sandbox.confine.probing import try_layers
 try_layers()
 """
 

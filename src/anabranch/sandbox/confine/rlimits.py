@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anabranch.sandbox.confine.capabilities import drop_capabilities
+from anabranch.sandbox.confine.capabilities import drop_capabilities, empty_bounding_set
 from anabranch.sandbox.confine.layers import Layer
 from anabranch.sandbox.confine.syscalls import call
 
@@ -93,4 +93,5 @@ def _count_apart(layers: frozenset[Layer]) -> None:
     call("unshare", _CLONE_NEWUSER, what="counting the processes of this one apart")
     # The new namespace came with all capabilities within it.
     if Layer.CAPABILITIES in layers:
+        empty_bounding_set()
         drop_capabilities()

@@ -51,7 +51,7 @@ _ALWAYS = """
 read write readv writev pread64 pwrite64 preadv pwritev close close_range fstat lseek dup
 dup2 dup3 munmap mremap madvise brk msync
 rt_sigaction rt_sigprocmask rt_sigpending rt_sigreturn sigaltstack restart_syscall
-getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid
+getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups
 gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep time times
 futex set_robust_list rseq sched_yield getcpu
 exit exit_group uname sysinfo getrandom getrusage getrlimit
