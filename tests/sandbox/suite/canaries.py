@@ -11,6 +11,7 @@ Sources name them by placeholders; `Canaries.fill` puts in what they are this ti
     {unix_socket}, {unix_datagram}, {abstract_socket}    names of unix sockets that listen
     {host_pid}         a process that stands for the host: it may be neither ended, stopped
                        nor traced; its environment holds the secret too
+    {host_address}     where in the memory of that process the secret is
     {escaped}          a mark that a source gives as its value when it got through
 
 Whether something connected is read from the kernel's queues, so nothing runs beside the
@@ -25,13 +26,14 @@ import copy
 import decimal
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tests.sandbox.suite import given
 
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["Canaries"]
+__all__ = ["PLACEHOLDERS", "Canaries"]
 
-_Source = TypeVar("_Source", str, bytes)
-
+PLACEHOLDERS = (
+    "canary secret_file granted secret_env escaped port port6 udp_port unix_socket "
+    "unix_datagram abstract_socket host_pid host_address"
+).split()
 # In these a placeholder may be spelled in a source of bytes.
 _ENCODINGS = ("ascii", "utf-16-le", "utf-16-be", "utf-32-le", "cp037")
 _MODULES = (
@@ -59,7 +63,15 @@ _CLASSES = (
     ("collections", "Counter"),
     ("collections", "OrderedDict"),
 )
-_VICTIM = "import sys, time; print('ready', flush=True); time.sleep(600)"
+# Says where its secret is; then answers each line, so that what was sent to it before the
+# line has been delivered by the time of the answer.
+_VICTIM = """
+import os, sys
+secret = os.environb[sys.argv[1].encode()]
+print(id(secret) + 32, flush=True)
+for line in sys.stdin:
+    print(line, end="", flush=True)
+"""
 
 
 class Canaries:
@@ -75,7 +87,7 @@ class Canaries:
         self._abstract = f"suite-{token}"
         self._watched: dict[str, tuple[object, object]] = {}
         self._sockets: dict[str, socket.socket] = {}
-        self._victim: subprocess.Popen[bytes] | None = None
+        self._victim: _Victim | None = None
         self._cleanup = contextlib.ExitStack()
         self._state: dict[str, dict[str, object]] = {}
         self._settings: dict[str, object] = {}
@@ -103,9 +115,6 @@ class Canaries:
         trace: TracebackType | None,
     ) -> None:
         self._put_back()
-        if self._victim is not None:
-            self._victim.kill()
-            self._victim.communicate()
         self._cleanup.close()
 
     @property
@@ -113,7 +122,7 @@ class Canaries:
         """The folder that `{granted}` names."""
         return self._granted
 
-    def fill(self, source: _Source) -> _Source:
+    def fill(self, source: str | bytes) -> str | bytes:
         """The source with the canaries in place of its placeholders.
 
         What a source does not name is not set up: a port costs nothing to other cases.
@@ -171,7 +180,8 @@ class Canaries:
             "abstract_socket": lambda: self._listen(
                 "abstract", socket.AF_UNIX, "\0" + self._abstract
             ),
-            "host_pid": self._start_victim,
+            "host_pid": lambda: str(self._start_victim().pid),
+            "host_address": lambda: str(self._start_victim().address),
         }
 
     def _short(self, name: str) -> str:
@@ -195,13 +205,11 @@ class Canaries:
             return str(bound[1])
         return bound.decode().lstrip("\0") if isinstance(bound, bytes) else str(bound)
 
-    def _start_victim(self) -> str:
+    def _start_victim(self) -> _Victim:
         if self._victim is None:
-            command = [sys.executable, "-I", "-S", "-c", _VICTIM]
-            self._victim = subprocess.Popen(command, stdout=subprocess.PIPE)
-            assert self._victim.stdout is not None
-            self._victim.stdout.readline()
-        return str(self._victim.pid)
+            self._victim = _Victim(self._env)
+            self._cleanup.callback(self._victim.end)
+        return self._victim
 
     def _leaks(self, observed: tuple[object, ...]) -> Iterator[str]:
         secrets_ = {
@@ -227,7 +235,7 @@ class Canaries:
         for name, server in self._sockets.items():
             if _was_used(server):
                 yield name
-        if self._victim is not None and not _is_untouched(self._victim):
+        if self._victim is not None and not self._victim.is_untouched():
             yield "host process"
 
     def _put_back(self) -> list[str]:
@@ -335,9 +343,10 @@ def _texts(value: object, *, depth: int) -> Iterator[str]:
         with contextlib.suppress(Exception):
             yield str(value)
     elif issubclass(kind, BaseException):
-        # Its own __str__ and its own attributes may be code of the case.
-        yield from _texts(BaseException.args.__get__(value), depth=depth - 1)  # type: ignore[attr-defined]
-        notes = BaseException.__getattribute__(value, "__dict__").get("__notes__")
+        # Not isinstance, nor str(): its __class__ and __str__ may be code of the case.
+        error = cast("BaseException", value)
+        yield from _texts(BaseException.args.__get__(error), depth=depth - 1)  # type: ignore[attr-defined]
+        notes = BaseException.__getattribute__(error, "__dict__").get("__notes__")
         yield from _texts(notes, depth=depth - 1)
 
 
@@ -355,6 +364,8 @@ def _printable() -> set[type]:
 
 
 def _tree(folder: Path) -> list[tuple[str, int, int, int]]:
+    if not folder.is_dir():
+        return []
     paths = [folder, *sorted(folder.rglob("*"))]
     stats = [(path, path.stat()) for path in paths]
     return [(str(p), s.st_mode, s.st_mtime_ns, s.st_nlink) for p, s in stats]
@@ -371,13 +382,37 @@ def _was_used(server: socket.socket) -> bool:
     return True
 
 
-def _is_untouched(victim: subprocess.Popen[bytes]) -> bool:
-    if victim.poll() is not None:
-        return False
-    status = Path(f"/proc/{victim.pid}/status")
-    if not status.exists():
-        return True
-    facts = dict(
-        line.split(":", 1) for line in status.read_text("utf-8").splitlines() if ":" in line
-    )
-    return facts["State"].split()[0] in "SRD" and facts["TracerPid"].strip() == "0"
+class _Victim:
+    def __init__(self, secret: str) -> None:
+        command = [sys.executable, "-I", "-S", "-c", _VICTIM, secret]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self.address = int(self._stdout.readline())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_untouched(self) -> bool:
+        try:
+            self._stdin.write("still there?\n")
+            self._stdin.flush()
+        except BrokenPipeError:
+            return False
+        # Only one that was stopped keeps us waiting.
+        if not select.select([self._stdout], [], [], 2.0)[0] or not self._stdout.readline():
+            return False
+        status = Path(f"/proc/{self.pid}/status")
+        return not status.exists() or "TracerPid:\t0\n" in status.read_text("utf-8")
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
