@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Collection, Iterable, Mapping
+from contextvars import Context, copy_context
 from types import CodeType
 from typing import Any, Final
 
 from anabranch.errors import CodeFailed, SandboxError, SourceRefused, UsageError
 from anabranch.sandbox import values
 from anabranch.sandbox.guards import GUARDS, Stopped, refuse
-from anabranch.sandbox.modules import view_of
+from anabranch.sandbox.modules import limited_decimals, view_of
 from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
@@ -30,8 +32,8 @@ _BUILTINS: Final = {name: ALLOWED_BUILTINS[name] for name in _BUILTIN_NAMES}
 
 def safe_eval(
     source: str | bytes,
-    globals: Mapping[str, Value] | None = None,  # noqa: A002: the reference's name
-    locals: Mapping[str, Value] | None = None,  # noqa: A002: the reference's name
+    globals: Mapping[str, Value] | None = None,  # noqa: A002
+    locals: Mapping[str, Value] | None = None,  # noqa: A002
     timeout_seconds: float = 30,
     *,
     isolate: bool = False,
@@ -42,22 +44,23 @@ def safe_eval(
 
     In this process it is a guard against accidents and known tricks, not against an
     adversary: a fault of the interpreter or of a library would be a way out. With *isolate*
-    the same policy holds, and the code runs in a process that the operating system confines.
+    the same policy holds, and the code runs in a process that the system confines.
 
     What is given is copied in, and what comes out is plain: numbers, texts, lists, dicts,
-    dates, arrays, frames. The code has no import, no name that begins with an underscore, no
-    class, no file.
+    dates, arrays, frames. The code has no import, no name that begins with an underscore,
+    no class, no file.
 
     Args:
         source: The expression, as text or UTF-8.
-        globals: Names and their values: plain ones, functions, and modules, of which it sees
-            a view.
+        globals: Names and their values: plain ones, functions, and modules, of which it
+            sees a view.
         locals: More of them; they go before.
         timeout_seconds: How long it may take. It is stopped in any thread, also inside a
             running event loop, which stands still meanwhile.
         isolate: Whether it runs in a process of its own.
         allow_imports: Modules it may import, of those of which a view is known.
-        memory_bytes: By how much the process may grow meanwhile; looked at 50 times a second.
+        memory_bytes: By how much the process may grow meanwhile; it is looked at 50 times
+            a second.
 
     Raises:
         RuntimeError: As :class:`~anabranch.errors.SourceRefused`, if the policy refuses it
@@ -81,8 +84,8 @@ def safe_eval(
 
 def safe_exec(
     source: str | bytes,
-    globals: dict[str, Value] | None = None,  # noqa: A002: the reference's name
-    locals: dict[str, Value] | None = None,  # noqa: A002: the reference's name
+    globals: dict[str, Value] | None = None,  # noqa: A002
+    locals: dict[str, Value] | None = None,  # noqa: A002
     timeout_seconds: float = 30,
     *,
     isolate: bool = False,
@@ -129,7 +132,9 @@ def _prepared(
     space = values.copied_in(names)
     space.update(GUARDS)
     space["$import"] = functools.partial(_imported, imports)
-    space["__builtins__"] = dict(_BUILTINS)
+    # Functions written in C import by way of the builtins around the call; no source can
+    # name this one.
+    space["__builtins__"] = {**_BUILTINS, "__import__": __import__}
     return code, space
 
 
@@ -168,9 +173,10 @@ def _run(
     if not timeout_s > 0:
         raise UsageError(f"timeout_seconds must be positive, not {timeout_s!r}")
     try:
-        with watched(timeout_s, memory_bytes):
-            # The tree that was judged is what was compiled; its builtins are ours.
-            return result(eval(code, space))  # noqa: S307
+        # The tree that was judged is what was compiled; its builtins are ours.
+        return watched(
+            lambda: result(_context().run(eval, code, space)), timeout_s, memory_bytes
+        )
     except Stopped as stopped:
         raise stopped.error from None
     except SandboxError:
@@ -178,6 +184,14 @@ def _run(
     except Exception as error:
         raised = _anew(error)
     raise raised
+
+
+def _context() -> Context:
+    """A context in which nothing that the code sets is seen by the program."""
+    context = copy_context()
+    if "decimal" in sys.modules:
+        context.run(limited_decimals)
+    return context
 
 
 def _result(value: Value) -> Value:
@@ -201,7 +215,11 @@ def _anew(error: Exception) -> Exception:
     name = type(error).__name__
     plain = [part for arg in error.args for part in values.plain_or_nothing(arg, "arg")]
     cls = type(error)
-    if cls.__module__ == "builtins" and name in EXCEPTIONS and len(plain) == len(error.args):
+    if (
+        cls.__module__ == "builtins"
+        and name in EXCEPTIONS
+        and len(plain) == len(error.args)
+    ):
         try:
             fresh = cls(*plain)
         except TypeError:

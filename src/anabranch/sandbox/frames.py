@@ -1,17 +1,555 @@
-"""numpy and pandas as contained code sees them (work in progress)."""
+"""numpy and pandas as contained code sees them: listed names, and guards on some of them.
+
+Where a method takes the name of a method as text, the name must be that of a statistic;
+where it takes an expression as text, that is judged like a source, by a smaller grammar.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
 
-from anabranch.sandbox.guards import Given, refuse
+from anabranch.sandbox.frame_names import (
+    KINDS,
+    NUMPY,
+    NUMPY_LINALG,
+    NUMPY_RANDOM,
+    PANDAS,
+)
+from anabranch.sandbox.guards import (
+    MAX_ITEMS,
+    Given,
+    Offered,
+    class_of,
+    consumed,
+    refuse,
+    too_large,
+)
+from anabranch.sandbox.names import is_private
 
 __all__ = ["attribute", "view_of"]
 
+Value = Any
 
-def attribute(value: Any, name: str) -> Any:
-    return refuse(f"the attribute {name!r} of a {type(value).__name__}", "it is not offered")
+
+def attribute(value: Value, name: str) -> Value:
+    """``value.name`` of an object of numpy or pandas, if it is in the lists."""
+    kind = _kind_of(value)
+    names = KINDS.get(kind, frozenset())
+    if name in names:
+        guard = _GUARDED.get(name)
+        found = getattr(value, name)
+        if guard is not None and callable(found):
+            return partial(guard, value, found)
+        return (
+            partial(_judged, name, found)
+            if callable(found) and not _is_accessor(found)
+            else found
+        )
+    if kind in ("DataFrame", "Series", "GroupBy", "Row") and _is_label(value, name, kind):
+        return value[name] if kind != "Row" else getattr(value, name)
+    if not hasattr(value, name):
+        raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
+    return refuse(
+        f"the attribute {name!r} of a {type(value).__name__}", "it is not offered"
+    )
+
+
+def _kind_of(value: Value) -> str:
+    cls = type(value)
+    if cls.__module__.partition(".")[0] == "pandas":
+        for base in cls.__mro__:
+            name = base.__name__
+            if name in _BASES:
+                return _BASES[name]
+        return ""
+    for base in cls.__mro__:
+        if base.__module__.startswith("numpy") and base.__name__ in (
+            "ndarray",
+            "generic",
+            "dtype",
+        ):
+            return "Array"
+        if base.__module__.startswith("numpy.random"):
+            return "Generator"
+    return ""
+
+
+_BASES: Final = {
+    "DataFrame": "DataFrame",
+    "Series": "Series",
+    "Index": "Index",
+    "GroupBy": "GroupBy",
+    "Resampler": "Window",
+    "BaseWindow": "Window",
+    "StringMethods": "StringMethods",
+    "Properties": "Properties",
+    "CategoricalAccessor": "CategoricalAccessor",
+    "Timestamp": "Moment",
+    "Timedelta": "Moment",
+    "Period": "Moment",
+    "_Period": "Moment",
+    "NaTType": "Moment",
+    "Interval": "Array",
+    "ExtensionArray": "Array",
+    "ExtensionDtype": "Array",
+    "Pandas": "Row",
+}
+
+
+def _is_accessor(found: Value) -> bool:
+    # Indexers can be called, to choose an axis, and are asked for items.
+    return type(found).__module__.startswith("pandas.core.index") or isinstance(found, type)
+
+
+def _is_label(value: Value, name: str, kind: str) -> bool:
+    if kind == "Row":
+        return name in getattr(type(value), "_fields", ())
+    labels = value.obj.columns if kind == "GroupBy" and hasattr(value.obj, "columns") else (
+        value.columns if kind == "DataFrame" else getattr(value, "index", ())
+    )  # fmt: skip
+    try:
+        return bool(name in labels)
+    except TypeError:
+        return False
+
+
+# ------------------------------------------------------------------------------ arguments
+
+_FORBIDDEN: Final = frozenset(
+    "backend buf compression doublequote encoding engine engine_kwargs global_dict into like"
+    " lines local_dict mode out parser path path_or_buf resolvers storage_options"
+    " target".split()
+)
+_WIDE: Final = re.compile(r"^[<>=|]?[SUVa]\d{4,}$")
+
+
+def _arguments(name: str, args: tuple[Value, ...], named: Mapping[str, Value]) -> None:
+    for key in named:
+        if key in _FORBIDDEN or is_private(key):
+            refuse(f"the argument {key!r} of {name}", "it is not offered")
+    for value in _flat([*args, *named.values()], depth=0):
+        if isinstance(value, str) and _WIDE.match(value):
+            too_large(name, 999, "characters an item")
+        if isinstance(value, range):
+            consumed(value)
+
+
+def _flat(values: Value, *, depth: int) -> Iterator[Value]:
+    for value in values:
+        if isinstance(value, (list, tuple)) and depth < 2 and len(value) < 100:
+            yield from _flat(value, depth=depth + 1)
+        elif isinstance(value, dict) and depth < 2 and len(value) < 100:
+            yield from _flat(value.values(), depth=depth + 1)
+        else:
+            yield value
+
+
+def _plain(value: Value) -> Value:
+    if isinstance(value, (list, tuple)) and len(value) < 100:
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+    if type(value) is dict and len(value) < 100:
+        return {key: _plain(item) for key, item in value.items()}
+    return class_of(value)
+
+
+def _judged(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    _arguments(name, args, named)
+    return function(
+        *map(_plain, args), **{key: _plain(item) for key, item in named.items()}
+    )
+
+
+# -------------------------------------------------------------------- guarded methods
+
+#: Methods that may be named by text where a function is expected.
+_BY_NAME: Final = (
+    KINDS["GroupBy"]
+    - frozenset(
+        "agg aggregate apply ewm expanding filter get_group groups indices pipe resample"
+        " rolling transform".split()
+    )
+) | frozenset(
+    "argmax argmin ceil count exp first floor isna join last list log lower max mean median"
+    " min negative notna nunique round sign sqrt square sum upper".split()
+)
+
+
+def _by_name(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    name = getattr(method, "__name__", "this method")
+    functions = [*args[:1], named.get("func"), named.get("function"), named.get("arg")]
+    if name in ("agg", "aggregate"):
+        functions += [*args[1:], *named.values()]
+    for function in functions:
+        _judge_function(function)
+    if any(isinstance(function, str) for function in functions):
+        for key in named:
+            if key not in ("func", "axis", "function", "arg") and name not in (
+                "agg",
+                "aggregate",
+            ):
+                refuse(f"the argument {key!r} of {name} by name", "call the method itself")
+    return _judged(name, method, *args, **named)
+
+
+def _judge_function(function: Value) -> None:
+    if isinstance(function, str):
+        if function not in _BY_NAME:
+            refuse(f"the method {function!r} by name", "only statistics are called by name")
+    elif isinstance(function, (list, tuple, set)):
+        for each in function:
+            _judge_function(each)
+    elif isinstance(function, dict):
+        for each in function.values():
+            _judge_function(each)
+
+
+def _named_aggregate(self: Value, method: Callable[..., Value], /, *args: Value,
+                     **named: Value) -> Value:  # fmt: skip
+    # Named aggregation gives pairs of a column, whose name is free, and a function.
+    for value in named.values():
+        if isinstance(value, tuple) and len(value) == 2:
+            _judge_function(value[1])
+        elif not isinstance(value, (int, bool, type(None))):
+            _judge_function(value)
+    for value in args:
+        _judge_function(value)
+    return _judged(getattr(method, "__name__", "agg"), method, *args, **named)
+
+
+def _pivot(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    _judge_function(named.get("aggfunc"))
+    if len(args) > 3:
+        _judge_function(args[3])
+    return _judged("pivot_table", method, *args, **named)
+
+
+def _text_only(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    name = method.__name__
+    if args:
+        refuse(f"{name}() with a place to write to", f"{name}() without one gives the text")
+    return _judged(name, method, **named)
+
+
+def _to_dict(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    if len(args) > 1:
+        refuse("to_dict() into a class", "only `orient` is offered")
+    return _judged("to_dict", method, *args, **named)
+
+
+def _expression(
+    self: Value, method: Callable[..., Value], /, expr: Value, **named: Value
+) -> Value:
+    if set(named) - {"inplace"}:
+        refuse(f"these arguments of {method.__name__}()", "only an expression is offered")
+    _judge_expression(expr)
+    return method(expr, **named)
+
+
+_IN_EXPRESSIONS: Final = (
+    *(ast.Module, ast.Expr, ast.Assign, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare),
+    *(ast.Name, ast.Constant, ast.List, ast.Tuple, ast.expr_context, ast.boolop),
+    *(ast.unaryop, ast.cmpop, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
+    *(ast.BitAnd, ast.BitOr, ast.BitXor, ast.Pow),
+)
+
+
+def _judge_expression(text: Value) -> None:
+    if type(text) is not str or len(text) > 2_000:
+        refuse("this expression", "pandas takes a short text here")
+    quoted = re.sub(r"`[^`]*`", "quoted", text)
+    if "@" in quoted:
+        refuse("`@` in an expression", "it reads variables; write the value in an f-string")
+    try:
+        tree = ast.parse(quoted.strip(), "<expression>", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        refuse(f"the expression {text[:100]!r}", "it cannot be read")
+    for node in ast.walk(tree):
+        if not isinstance(node, _IN_EXPRESSIONS):
+            refuse(
+                f"{type(node).__name__} in an expression", "columns, values, comparisons"
+            )
+        if isinstance(node, ast.Name) and (
+            node.id.startswith("_") or node.id.startswith("@")
+        ):
+            refuse(f"the name {node.id!r} in an expression", "it is not a column's")
+        if isinstance(node, ast.Pow):
+            refuse("`**` in an expression", "multiply, or compute it before")
+
+
+def _times(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    size = max(1, int(getattr(self, "size", 0) or 0))
+    for number in _flat([*args, *named.values()], depth=0):
+        if isinstance(number, (int, float)) and abs(number) * size > MAX_ITEMS:
+            too_large(f"{method.__name__}()", MAX_ITEMS, "items")
+    return _judged(method.__name__, method, *args, **named)
+
+
+def _width(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    for number in [*args, *named.values()]:
+        if isinstance(number, int) and number > 10_000:
+            too_large(f"str.{method.__name__}()", 10_000, "characters")
+    return _judged(method.__name__, method, *args, **named)
+
+
+def _crossed(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    other = args[0] if args else named.get("right")
+    how = named.get("how", args[1] if len(args) > 1 else None)
+    if how == "cross" and hasattr(other, "__len__") and len(self) * len(other) > MAX_ITEMS:
+        too_large("merge()", MAX_ITEMS, "rows")
+    return _judged(method.__name__, method, *args, **named)
+
+
+def _pattern(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    if type(self).__name__ == "StringMethods" and named.get("regex", True):
+        from anabranch.sandbox import patterns
+
+        pattern = args[0] if args else named.get("pat", "")
+        if isinstance(pattern, str) and method.__name__ not in ("split", "rsplit"):
+            patterns.judge(pattern)
+    return _judged(method.__name__, method, *args, **named)
+
+
+_GUARDED: Final[Mapping[str, Callable[..., Value]]] = {
+    "agg": _named_aggregate,
+    "aggregate": _named_aggregate,
+    "apply": _by_name,
+    "applymap": _by_name,
+    "map": _by_name,
+    "pipe": _by_name,
+    "transform": _by_name,
+    "combine": _by_name,
+    "pivot_table": _pivot,
+    "to_csv": _text_only,
+    "to_html": _text_only,
+    "to_json": _text_only,
+    "to_latex": _text_only,
+    "to_markdown": _text_only,
+    "to_string": _text_only,
+    "to_dict": _to_dict,
+    "query": _expression,
+    "eval": _expression,
+    "repeat": _times,
+    "center": _width,
+    "ljust": _width,
+    "rjust": _width,
+    "pad": _width,
+    "zfill": _width,
+    "merge": _crossed,
+    "contains": _pattern,
+    "extract": _pattern,
+    "extractall": _pattern,
+    "findall": _pattern,
+    "fullmatch": _pattern,
+    "match": _pattern,
+    "replace": _pattern,
+}
+
+# ---------------------------------------------------------------------------- modules
 
 
 def view_of(name: str) -> Given:
-    return Given(f"module {name}", {})
+    """The view of numpy or pandas."""
+    match name:
+        case "pandas":
+            return _view_of_pandas()
+        case "numpy":
+            return _view_of_numpy()
+        case _:
+            return Given(f"module {name}", {})
+
+
+def _view_of_pandas() -> Given:
+    import pandas
+
+    names: dict[str, Value] = {}
+    for name in PANDAS:
+        found = getattr(pandas, name, None)
+        if isinstance(found, type):
+            names[name] = Offered(found, partial(_judged, name, found), _makers(found))
+        elif callable(found) and name not in ("IndexSlice", "NA", "NaT"):
+            names[name] = partial(_judged, name, found)
+        elif found is not None:
+            names[name] = found
+    for name in ("pivot_table", "crosstab"):
+        names[name] = partial(_module_pivot, names[name])
+    for name in ("date_range", "bdate_range", "period_range", "timedelta_range",
+                 "interval_range"):  # fmt: skip
+        names[name] = partial(_ranged, names[name])
+    return Given("module pandas", names)
+
+
+def _makers(cls: type) -> dict[str, Value]:
+    names = ("from_dict", "from_records", "from_tuples", "from_arrays", "from_product",
+             "from_frame", "from_breaks", "now", "today", "fromtimestamp", "fromisoformat",
+             "max", "min", "strptime", "combine", "from_codes")  # fmt: skip
+    return {
+        name: partial(_judged, name, getattr(cls, name))
+        for name in names
+        if hasattr(cls, name)
+    }
+
+
+def _module_pivot(function: Callable[..., Value], /, *args: Value, **named: Value) -> Value:
+    _judge_function(named.get("aggfunc"))
+    for value in args[3:]:
+        if isinstance(value, (str, list, dict)):
+            _judge_function(value)
+    return function(*args, **named)
+
+
+def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> Value:
+    import pandas
+
+    periods = named.get("periods", args[2] if len(args) > 2 else None)
+    if isinstance(periods, (int, float)) and periods > MAX_ITEMS:
+        too_large("this range", MAX_ITEMS, "items")
+    start, end = (
+        named.get("start", args[0] if args else None),
+        named.get("end", args[1] if len(args) > 1 else None),
+    )
+    freq = named.get("freq", args[3] if len(args) > 3 else None)
+    if start is not None and end is not None and periods is None and isinstance(freq, str):
+        try:
+            step = pandas.Timedelta(pandas.tseries.frequencies.to_offset(freq))
+            count = (pandas.Timestamp(end) - pandas.Timestamp(start)) / step
+        except (ValueError, TypeError):
+            count = 0  # a step of days and more: at most some hundred thousand
+        if count > MAX_ITEMS:
+            too_large("this range", MAX_ITEMS, "items")
+    return function(*args, **named)
+
+
+def _view_of_numpy() -> Given:
+    import numpy
+
+    names: dict[str, Value] = {}
+    for name in NUMPY:
+        found = getattr(numpy, name, None)
+        if found is None and name != "newaxis":
+            continue
+        if isinstance(found, type) or not callable(found):
+            names[name] = found
+        else:
+            names[name] = partial(_sized.get(name, _judged), name, found)
+    own = numpy.random.RandomState()
+    random = {
+        name: partial(_made, name, getattr(own, name))
+        for name in NUMPY_RANDOM
+        if hasattr(own, name)
+    }
+    random["default_rng"] = partial(_judged, "default_rng", numpy.random.default_rng)
+    names["random"] = Given("module numpy.random", random)
+    names["linalg"] = Given(
+        "module numpy.linalg",
+        {
+            name: partial(_judged, name, getattr(numpy.linalg, name))
+            for name in NUMPY_LINALG
+            if hasattr(numpy.linalg, name)
+        },
+    )
+    return Given("module numpy", names)
+
+
+def _made(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    """Functions whose numbers are lengths: their product is what is made."""
+    shape = [named.get("shape"), named.get("size"), named.get("N"), named.get("M")]
+    positional = (
+        args if name not in ("full", "choice", "randint", "normal", "uniform") else ()
+    )
+    numbers = [
+        abs(number)
+        for number in _flat(
+            [*positional, *shape, *(args[:1] if name == "full" else ())], depth=0
+        )
+        if isinstance(number, int) and not isinstance(number, bool)
+    ]
+    longest = (
+        max(numbers, default=0) if name == "seed" else math.prod(max(1, n) for n in numbers)
+    )
+    if name != "seed" and longest > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    if name in ("choice", "randint", "normal", "uniform"):
+        for number in _flat(args[2:], depth=0):
+            if isinstance(number, int) and number > MAX_ITEMS:
+                too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _arange(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    numbers = [value for value in args if isinstance(value, (int, float))]
+    start, stop, step = (
+        (0, *numbers, 1) if len(numbers) == 1 else (*numbers, 1) if len(numbers) == 2
+        else numbers[:3] or (0, 0, 1)
+    )  # fmt: skip
+    step = named.get("step", step) or 1
+    if abs((named.get("stop", stop) - named.get("start", start)) / step) > MAX_ITEMS:
+        too_large("arange()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _spaced(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    number = named.get("num", args[2] if len(args) > 2 else 50)
+    if isinstance(number, (int, float)) and number > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _repeated(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    length = len(args[0]) if args and hasattr(args[0], "__len__") else 1
+    rest = [*args[1:], *(value for key, value in named.items() if key != "axis")]
+    times = math.prod(
+        max(1, abs(number)) for number in _flat(rest, depth=0) if isinstance(number, int)
+    )
+    if length * times > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _crossing(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    lengths = [int(getattr(value, "size", 0) or len(value)) for value in args
+               if hasattr(value, "__len__")]  # fmt: skip
+    if math.prod(max(1, length) for length in lengths) > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+_sized: Final[Mapping[str, Callable[..., Value]]] = {
+    **dict.fromkeys(("zeros", "ones", "full", "eye", "identity", "tri", "indices"), _made),
+    **dict.fromkeys(("linspace", "logspace", "geomspace"), _spaced),
+    **dict.fromkeys(("tile", "repeat", "broadcast_to"), _repeated),
+    **dict.fromkeys(("outer", "kron", "meshgrid"), _crossing),
+    "arange": _arange,
+}

@@ -9,10 +9,12 @@ then, where the :mod:`watch <anabranch.sandbox.watch>` can stop it.
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn
+from weakref import WeakSet
 
 from anabranch.errors import LimitExceeded, SandboxError, SourceRefused
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES, is_private
@@ -37,7 +39,7 @@ class Stopped(BaseException):
 
 
 class Offered:
-    """A class as contained code sees it: it can be called, compared and asked for little."""
+    """A class as contained code sees it: to be called, compared, and asked for little."""
 
     __slots__ = ("_attributes", "_call", "_cls")
 
@@ -96,6 +98,11 @@ def class_of(value: Value) -> Value:
     return value._cls if type(value) is Offered else value  # noqa: SLF001
 
 
+def is_foreign(kind: type) -> bool:
+    """Whether a class is one of numpy's or pandas'."""
+    return kind.__module__.partition(".")[0] in ("numpy", "pandas")
+
+
 def refuse(construct: str, reason: str) -> NoReturn:
     """Stops the code: it asked for what the policy does not give."""
     raise Stopped(SourceRefused(line=None, construct=construct, reason=reason))
@@ -118,14 +125,16 @@ def too_large(what: str, allowed: int, unit: str) -> NoReturn:
 def attribute(value: Value, name: str) -> Value:
     """``value.name``, if the type of the value is known to offer it."""
     if is_private(name):
-        refuse(f"the attribute {name!r}", "what begins with an underscore is not for others")
+        refuse(
+            f"the attribute {name!r}", "what begins with an underscore is not for others"
+        )
     kind = type(value)
     if kind is Given or kind is Offered:
         return getattr(value, name)
     guard = METHODS.get((kind, name))
     if guard is not None:
         return partial(guard, value)
-    if kind is type:
+    if kind is type or isinstance(value, type):
         return _of_class(value, name)
     if name in _offered_by(kind):
         return getattr(value, name)
@@ -133,7 +142,7 @@ def attribute(value: Value, name: str) -> Value:
         return _of_exception(value, name)
     if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
         return getattr(value, name)
-    if hasattr(kind, "__array_ufunc__") or kind.__module__.startswith(("pandas.", "numpy")):
+    if is_foreign(kind):
         from anabranch.sandbox import frames
 
         return frames.attribute(value, name)
@@ -187,6 +196,11 @@ def _may_multiply(a: Value, b: Value) -> None:
         if a.bit_length() + b.bit_length() > MAX_BITS:
             too_large("this product", MAX_BITS, "bits")
         return
+    if hasattr(a, "limit_denominator") and hasattr(b, "numerator"):
+        bits = sum(part.numerator.bit_length() for part in (a, b))
+        if bits + sum(part.denominator.bit_length() for part in (a, b)) > MAX_BITS:
+            too_large("this product", MAX_BITS, "bits")
+        return
     for sequence, times in ((a, b), (b, a)):
         if isinstance(times, int) and hasattr(type(sequence), "__len__"):
             if type(sequence) in _REPEATED and len(sequence) * times > MAX_ITEMS:
@@ -203,7 +217,9 @@ def power(a: Value, b: Value, modulus: Value = None) -> Value:
         if modulus is None:
             if a not in (-1, 0, 1) and b > 0 and a.bit_length() * b > MAX_BITS:
                 too_large("this power", MAX_BITS, "bits")
-        elif max(a.bit_length(), b.bit_length(), int(modulus).bit_length()) > MAX_BITS // 20:
+        elif (
+            max(a.bit_length(), b.bit_length(), int(modulus).bit_length()) > MAX_BITS // 20
+        ):
             too_large("this power", MAX_BITS // 20, "bits")
     elif hasattr(a, "limit_denominator") and isinstance(b, int):
         bits = max(a.numerator.bit_length(), a.denominator.bit_length())
@@ -289,16 +305,27 @@ def _filled(template: str, args: tuple[Value, ...], kwargs: Mapping[str, Value])
         pieces.append(literal)
         if field is None:
             continue
-        if not re.fullmatch(r"\w*", field) or is_private(field) or "{" in (spec or ""):
-            refuse(
-                f"the format field {{{field}}}",
-                "only names and numbers may stand in a field; use an f-string",
-            )
-        if field == "":
-            field, automatic = str(automatic), automatic + 1
-        value = args[int(field)] if field.isdigit() else kwargs[field]
+        name, keys = _field(field)
+        if "{" in (spec or ""):
+            refuse("a format specification with fields", "use an f-string")
+        if name == "":
+            name, automatic = str(automatic), automatic + 1
+        value = args[int(name)] if name.isdigit() else kwargs[name]
+        for key in keys:
+            value = value[int(key) if key.isdigit() else key]
         pieces.append(formatted(value, conversion or "", spec or ""))
     return "".join(pieces)
+
+
+def _field(field: str) -> tuple[str, list[str]]:
+    """The name in a field, and the keys behind it; attributes are not read."""
+    if not re.fullmatch(r"\w*(\[\w+\])*", field) or is_private(field):
+        refuse(
+            f"the format field {{{field}}}",
+            "only names, numbers and keys may stand in a field; use an f-string",
+        )
+    name, *keys = field.replace("]", "").split("[")
+    return name, keys
 
 
 def _format_map(template: str, mapping: Value, /) -> str:
@@ -315,10 +342,50 @@ _SIZED: Final = frozenset(
 )  # fmt: skip
 
 
+#: Generators that one run may have at a time. One that holds one that holds one, and so on,
+#: would overflow the stack of the interpreter when they go.
+MAX_GENERATORS: Final = 2_000
+
+
+class _Alive(threading.local):
+    def __init__(self) -> None:
+        self.generators = WeakSet[Iterator[Value]]()
+
+
+_alive: Final = _Alive()
+
+
+def live(generator: Iterator[Value]) -> Iterator[Value]:
+    """The same generator, counted as long as it lives."""
+    generators = _alive.generators
+    generators.add(generator)
+    if len(generators) > MAX_GENERATORS:
+        too_large("this", MAX_GENERATORS, "generators at a time")
+    return generator
+
+
+def generating(function: Callable[..., Iterator[Value]]) -> Callable[..., Iterator[Value]]:
+    """A generator function whose generators are counted."""
+
+    def made(*args: Value, **named: Value) -> Iterator[Value]:
+        return live(function(*args, **named))
+
+    return made
+
+
 def ticking(values: Iterable[Value]) -> Iterator[Value]:
-    """The same values, by way of a frame of Python, so that running through can be stopped."""
-    for value in values:  # noqa: UP028: `yield from` would not look whether to stop
+    """The same values by way of a frame of Python, where running through can be stopped."""
+    return live(_ticking(values))
+
+
+def _ticking(values: Iterable[Value]) -> Iterator[Value]:
+    for value in values:  # noqa: UP028
         yield value
+
+
+def as_lazy(values: Value) -> Value:
+    """The same values; an iterator goes by way of a frame of Python."""
+    return ticking(values) if hasattr(type(values), "__next__") else values
 
 
 def consumed(values: Value) -> Value:
@@ -330,9 +397,9 @@ def consumed(values: Value) -> Value:
         if len(values) > MAX_ITEMS:
             too_large("running through this range", MAX_ITEMS, "items")
         return values
-    if hasattr(kind, "__array_ufunc__") or kind.__module__.startswith("pandas."):
+    if is_foreign(kind):
         return values
-    return _counted(iter(values))
+    return live(_counted(iter(values)))
 
 
 def _counted(values: Iterator[Value]) -> Iterator[Value]:
@@ -350,9 +417,18 @@ def _spreads(values: Iterable[Value]) -> Iterator[Value]:
 def _more(value: Value) -> Value:
     """What is added in place: a list would take in all that can be run through."""
     kind = type(value)
-    if kind in _SIZED or kind in (int, float, bool, complex) or not hasattr(kind, "__next__"):
+    if (
+        kind in _SIZED
+        or kind in (int, float, bool, complex)
+        or not hasattr(kind, "__next__")
+    ):
         return consumed(value) if kind is range else value
     return list(consumed(value))
+
+
+def _stored(value: Value) -> Value:
+    """What is put at a key that may be a slice, which would run through it."""
+    return live(_counted(value)) if hasattr(type(value), "__next__") else value
 
 
 def _within(container: Value) -> Value:
@@ -517,10 +593,25 @@ GUARDS: Final[dict[str, Value]] = {
     "$spread": consumed,
     "$spreads": _spreads,
     "$ticking": ticking,
+    "$live": live,
+    "$generating": generating,
     "$more": _more,
     "$within": _within,
+    "$stored": _stored,
     **{
         f"${cls.__name__}": cls
-        for cls in (bool, bytearray, bytes, dict, float, frozenset, int, list, set, str, tuple)
+        for cls in (
+            bool,
+            bytearray,
+            bytes,
+            dict,
+            float,
+            frozenset,
+            int,
+            list,
+            set,
+            str,
+            tuple,
+        )
     },
 }

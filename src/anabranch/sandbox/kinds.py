@@ -17,13 +17,19 @@ from typing import Final
 __all__ = ["Kinds", "kinds_of"]
 
 _NUMERIC_CALLS: Final = frozenset("float int len ord".split())
-_SIZED_CALLS: Final = frozenset("bytes dict frozenset list set sorted str tuple repr".split())
+_SIZED_CALLS: Final = frozenset(
+    "bytes dict frozenset list set sorted str tuple repr".split()
+)
 _SAME_KIND_CALLS: Final = frozenset("abs max min round".split())
 _MULTIPLIES: Final = (ast.Mult, ast.Pow, ast.LShift)
-_ARITHMETIC: Final = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
-                      ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor)  # fmt: skip
-_DISPLAYS: Final = (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp,
-                    ast.DictComp, ast.JoinedStr)  # fmt: skip
+_ARITHMETIC: Final = (
+    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow),
+    *(ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor),
+)
+_DISPLAYS: Final = (
+    *(ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.SetComp, ast.DictComp),
+    ast.JoinedStr,
+)
 
 
 @dataclass(slots=True)
@@ -61,7 +67,8 @@ class Kinds:
     def is_bounded(self, node: ast.expr) -> bool:
         """Whether it is a number that no loop can make ever larger by multiplying."""
         return self.is_number(node) and not any(
-            isinstance(part, ast.Name) and part.id in self.growing for part in ast.walk(node)
+            isinstance(part, ast.Name) and part.id in self.growing
+            for part in ast.walk(node)
         )
 
     def is_sized(self, node: ast.expr) -> bool:
@@ -96,7 +103,9 @@ def kinds_of(tree: ast.AST, given: Collection[str]) -> Kinds:
         (kinds.sized_names, kinds.is_sized),
     ):
         while wrong := {
-            name for name in names if not all(holds(value) for value in bindings[name] if value)
+            name
+            for name in names
+            if not all(holds(value) for value in bindings[name] if value)
         }:
             names -= wrong
     kinds.growing |= _growing(bindings)
@@ -131,17 +140,21 @@ def _bindings(tree: ast.AST) -> Iterator[tuple[str, ast.expr | None]]:
                 pass
 
 
-def _bound(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:
+def _bound(
+    target: ast.expr, value: ast.expr | None
+) -> Iterator[tuple[str, ast.expr | None]]:
     match target, value:
         case ast.Name(name), _:
             yield name, value
-        case (ast.Tuple(targets) | ast.List(targets)), (ast.Tuple(values) | ast.List(values)) if (
-            len(targets) == len(values)
-            and not any(isinstance(part, ast.Starred) for part in [*targets, *values])
+        case (
+            (ast.Tuple(targets) | ast.List(targets)),
+            (ast.Tuple(values) | ast.List(values)),
+        ) if len(targets) == len(values) and not any(
+            isinstance(part, ast.Starred) for part in [*targets, *values]
         ):
             for part, its in zip(targets, values, strict=True):
                 yield from _bound(part, its)
-        case (ast.Tuple(targets) | ast.List(targets)), _:
+        case ((ast.Tuple(targets) | ast.List(targets)), _):
             for part in targets:
                 yield from _bound(part, None)
         case ast.Starred(part), _:
@@ -189,7 +202,7 @@ def _used(node: ast.AST | None, *, times: bool) -> Iterator[tuple[str, bool]]:
             return  # the remainder is bounded, however large what it is taken of
         case ast.BinOp(_, op, _) if isinstance(op, _MULTIPLIES):
             times = True
-    for child in ast.iter_child_nodes(node) if node is not None else ():
+    for child in ast.iter_child_nodes(node):
         yield from _used(child, times=times)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Final
 
 from anabranch.errors import UsageError
@@ -12,7 +13,10 @@ from anabranch.sandbox.guards import (
     MAX_BITS,
     Given,
     Offered,
+    as_lazy,
     consumed,
+    is_foreign,
+    live,
     refuse,
     ticking,
     too_large,
@@ -30,37 +34,38 @@ def _words(text: str) -> tuple[str, ...]:
 # Functions that neither allocate by their arguments nor run through what is given.
 _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "math": _words("""
-        acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh degrees e erf erfc
-        exp exp2 expm1 fabs floor fmod frexp gamma hypot inf isclose isfinite isinf isnan
-        isqrt ldexp lgamma log log10 log1p log2 modf nan nextafter pi pow radians remainder
-        sin sinh sqrt tan tanh tau trunc ulp
+        acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh degrees e erf
+        erfc exp exp2 expm1 fabs floor fmod frexp gamma hypot inf isclose isfinite isinf
+        isnan isqrt ldexp lgamma log log10 log1p log2 modf nan nextafter pi pow radians
+        remainder sin sinh sqrt tan tanh tau trunc ulp
     """),
     "cmath": _words("""
-        acos acosh asin asinh atan atanh cos cosh e exp inf infj isclose isfinite isinf isnan
-        log log10 nan nanj phase pi polar rect sin sinh sqrt tan tanh tau
+        acos acosh asin asinh atan atanh cos cosh e exp inf infj isclose isfinite isinf
+        isnan log log10 nan nanj phase pi polar rect sin sinh sqrt tan tanh tau
     """),
     "time": _words(
-        "asctime ctime gmtime localtime mktime monotonic perf_counter strftime strptime time"
+        "asctime ctime gmtime localtime mktime monotonic perf_counter strftime strptime"
+        " time"
     ),
     "datetime": _words("MAXYEAR MINYEAR UTC date datetime time timedelta timezone tzinfo"),
     "json": _words("JSONDecodeError"),
     "statistics": _words("NormalDist StatisticsError"),
-    "itertools": _words(
-        "accumulate chain count cycle groupby pairwise permutations combinations"
-        " combinations_with_replacement product repeat starmap takewhile zip_longest"
-    ),
+    "itertools": _words("""
+    accumulate chain count cycle groupby pairwise permutations combinations
+    combinations_with_replacement product repeat starmap takewhile zip_longest
+"""),
     "functools": _words("cmp_to_key partial"),
     "operator": _words("""
-        abs add and_ contains eq floordiv ge gt invert is_ is_not itemgetter le lt mod ne neg
-        not_ or_ pos sub truediv truth xor
+        abs add and_ contains eq floordiv ge gt invert is_ is_not le lt mod
+        ne neg not_ or_ pos sub truediv truth xor
     """),
     "string": _words("""
-        ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits octdigits
-        printable punctuation whitespace
+        ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits
+        octdigits printable punctuation whitespace
     """),
     "decimal": _words("""
-        Decimal DecimalException DivisionByZero InvalidOperation ROUND_CEILING ROUND_DOWN
-        ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP
+        Decimal DecimalException DivisionByZero InvalidOperation ROUND_CEILING
+        ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP
     """),
     "fractions": _words("Fraction"),
     "random": _words("""
@@ -72,8 +77,9 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "textwrap": _words("dedent fill indent shorten wrap"),
     "bisect": _words("bisect bisect_left bisect_right insort insort_left insort_right"),
     "heapq": _words("heapify heappop heappush heappushpop heapreplace merge"),
-    "calendar": _words("day_abbr day_name isleap leapdays month_abbr month_name monthrange"
-                       " timegm weekday"),  # fmt: skip
+    "calendar": _words(
+        "day_abbr day_name isleap leapdays month_abbr month_name monthrange timegm weekday"
+    ),  # fmt: skip
     "html": _words("escape unescape"),
     "unicodedata": _words("category combining name normalize numeric"),
     "base64": _words("b64decode b64encode urlsafe_b64decode urlsafe_b64encode"),
@@ -81,8 +87,9 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "uuid": _words("NAMESPACE_DNS NAMESPACE_URL UUID uuid4 uuid5"),
     "zlib": _words("adler32 crc32"),
     "copy": (),
-    "typing": _words("Any Callable Dict Iterable Iterator List Optional Sequence Set Tuple"
-                     " Union"),  # fmt: skip
+    "typing": _words(
+        "Any Callable Dict Iterable Iterator List Optional Sequence Set Tuple Union"
+    ),  # fmt: skip
 }
 
 
@@ -99,7 +106,7 @@ def view_of(name: str) -> Given:
         return frames.view_of(name)
     if name not in _SIMPLE:
         raise UsageError(
-            f"no view of the module {name!r} is known for code in this process; run the code"
+            f"no view of the module {name!r} is known for code in this process; run it"
             " in the isolate, where every module that is loaded may be used"
         )
     module = importlib.import_module(name)
@@ -128,10 +135,21 @@ def _math() -> dict[str, Value]:
         "factorial": _bounded(5_000, "factorial()", math.factorial),
         "fsum": lambda values: math.fsum(consumed(values)),
         "gcd": _bounded(2**10_000, "gcd()", math.gcd),
-        "lcm": _bounded(2**1_000, "lcm()", math.lcm),
+        "lcm": _lcm,
         "perm": _bounded(5_000, "perm()", math.perm),
         "prod": _product,
     }
+
+
+def _lcm(*numbers: int) -> int:
+    import math
+
+    total = 1
+    for number in numbers:
+        total = math.lcm(total, number)
+        if total.bit_length() > MAX_BITS:
+            too_large("lcm()", MAX_BITS, "bits")
+    return total
 
 
 def _product(values: Value, *, start: Value = 1) -> Value:
@@ -163,12 +181,14 @@ def _statistics() -> dict[str, Value]:
     import statistics
 
     names = _words("""
-        fmean geometric_mean harmonic_mean mean median median_grouped median_high median_low
-        mode multimode pstdev pvariance quantiles stdev variance
+        fmean geometric_mean harmonic_mean mean median median_grouped median_high
+        median_low mode multimode pstdev pvariance quantiles stdev variance
     """)
     made = {name: _first_consumed(getattr(statistics, name)) for name in names}
     made["correlation"] = lambda x, y: statistics.correlation(consumed(x), consumed(y))
-    made["linear_regression"] = lambda x, y: statistics.linear_regression(consumed(x), consumed(y))
+    made["linear_regression"] = lambda x, y: statistics.linear_regression(
+        consumed(x), consumed(y)
+    )
     return made
 
 
@@ -202,11 +222,37 @@ def _itertools() -> dict[str, Value]:
     def of_pool(function: Callable[..., Value]) -> Callable[..., Value]:
         return lambda values, *size: function(consumed(values), *size)
 
+    def running(function: Callable[..., Value], at: int) -> Callable[..., Value]:
+        """A function that runs lazily through its argument at this place."""
+
+        def called(*args: Value, **named: Value) -> Value:
+            lazies = [
+                as_lazy(arg) if place >= at else arg for place, arg in enumerate(args)
+            ]
+            return function(*lazies, **named)
+
+        return called
+
     return {
+        **{
+            name: running(getattr(itertools, name), at)
+            for name, at in (
+                ("accumulate", 0),
+                ("groupby", 0),
+                ("pairwise", 0),
+                ("starmap", 1),
+                ("takewhile", 1),
+                ("zip_longest", 0),
+            )
+        },
         "chain": Offered(
             itertools.chain,
             lambda *parts: itertools.chain(*map(ticking, parts)),
-            {"from_iterable": lambda parts: (value for part in parts for value in part)},
+            {
+                "from_iterable": lambda parts: live(
+                    value for part in parts for value in part
+                )
+            },
         ),
         "combinations": of_pool(itertools.combinations),
         "combinations_with_replacement": of_pool(itertools.combinations_with_replacement),
@@ -220,6 +266,42 @@ def _itertools() -> dict[str, Value]:
         "repeat": lambda value, *times: ticking(itertools.repeat(value, *times)),
         "count": lambda start=0, step=1: ticking(itertools.count(start, step)),
     }
+
+
+_EXPONENT: Final = 5_000
+
+
+def _decimal() -> dict[str, Value]:
+    from decimal import Decimal
+
+    def made(value: Value = "0") -> Value:
+        number = Decimal(value)
+        if number.is_finite() and abs(number.adjusted()) > _EXPONENT:
+            too_large("this Decimal", _EXPONENT, "digits")
+        return number
+
+    return {"Decimal": Offered(Decimal, made, {"from_float": Decimal.from_float})}
+
+
+def _fractions() -> dict[str, Value]:
+    import re
+    from fractions import Fraction
+
+    def made(value: Value = 0, denominator: Value = None) -> Value:
+        if isinstance(value, str) and any(
+            len(digits) > 4 for digits in re.findall(r"[eE][-+]?([0-9_]+)", value)
+        ):
+            too_large("this Fraction", 9_999, "digits")
+        return Fraction(value) if denominator is None else Fraction(value, denominator)
+
+    return {"Fraction": Offered(Fraction, made, {})}
+
+
+def limited_decimals() -> None:
+    """Keeps what decimals become, in this context, to exponents that end soon."""
+    import decimal
+
+    decimal.setcontext(decimal.Context(prec=28, Emax=_EXPONENT, Emin=-_EXPONENT))
 
 
 def _functools() -> dict[str, Value]:
@@ -252,6 +334,8 @@ def _operator() -> dict[str, Value]:
     from anabranch.sandbox import guards
 
     return {
+        # A getter that holds a getter, and so on, would crash the interpreter at its end.
+        "itemgetter": _itemgetter,
         "mul": guards.multiplied,
         "pow": guards.power,
         "lshift": guards.shifted,
@@ -260,12 +344,20 @@ def _operator() -> dict[str, Value]:
     }
 
 
+def _itemgetter(*keys: Value) -> Callable[[Value], Value]:
+    if len(keys) == 1:
+        return lambda value: value[keys[0]]
+    return lambda value: tuple(value[key] for key in keys)
+
+
 def _collections() -> dict[str, Value]:
     import collections
 
     def made(cls: type) -> Offered:
         def call(*args: Value, **named: Value) -> Value:
             if cls is collections.defaultdict:
+                if args and not isinstance(args[0], (Offered, type, FunctionType)):
+                    refuse("this default factory", "a function or a class makes defaults")
                 return cls(*args[:1], *map(consumed, args[1:]), **named)
             return cls(*map(consumed, args[:1]), *args[1:], **named)
 
@@ -288,7 +380,11 @@ def _namedtuple(typename: str, field_names: Value, *, defaults: Value = None) ->
 
     from anabranch.sandbox.names import is_private
 
-    names = field_names.replace(",", " ").split() if isinstance(field_names, str) else field_names
+    names = (
+        field_names.replace(",", " ").split()
+        if isinstance(field_names, str)
+        else field_names
+    )
     names = [str(name) for name in consumed(names)]
     if is_private(str(typename)) or any(map(is_private, names)) or len(names) > 200:
         refuse("this namedtuple", "names that begin with an underscore are not for others")
@@ -303,8 +399,10 @@ def _copy() -> dict[str, Value]:
 
     def copied(function: Callable[..., Value]) -> Callable[..., Value]:
         def called(value: Value) -> Value:
-            if type(value) not in plain and not type(value).__module__.startswith("pandas."):
-                refuse(f"a copy of a {type(value).__name__}", "only plain values are copied")
+            if type(value) not in plain and not is_foreign(type(value)):
+                refuse(
+                    f"a copy of a {type(value).__name__}", "only plain values are copied"
+                )
             return function(value)
 
         return called
@@ -336,8 +434,24 @@ def _bisect_like() -> dict[str, Value]:
     import heapq
 
     return {
-        "nlargest": lambda n, values, key=None: heapq.nlargest(n, consumed(values), key=key),
-        "nsmallest": lambda n, values, key=None: heapq.nsmallest(n, consumed(values), key=key),
+        "nlargest": lambda n, values, key=None: heapq.nlargest(
+            n, consumed(values), key=key
+        ),
+        "nsmallest": lambda n, values, key=None: heapq.nsmallest(
+            n, consumed(values), key=key
+        ),
+    }
+
+
+def _random() -> dict[str, Value]:
+    import random
+
+    # A source of chance of its own: seeding it changes nothing for the program.
+    own = random.Random()
+    made = Offered(random.Random, random.Random, {})
+    return {
+        "Random": made,
+        **{name: getattr(own, name) for name in (*_SIMPLE["random"], "seed")},
     }
 
 
@@ -356,6 +470,8 @@ def _time() -> dict[str, Value]:
 _GUARDED: Final[Mapping[str, Callable[[], dict[str, Value]]]] = {
     "collections": _collections,
     "copy": _copy,
+    "decimal": _decimal,
+    "fractions": _fractions,
     "functools": _functools,
     "hashlib": _hashlib,
     "heapq": _bisect_like,
@@ -365,5 +481,6 @@ _GUARDED: Final[Mapping[str, Callable[[], dict[str, Value]]]] = {
     "operator": _operator,
     "re": _re,
     "statistics": _statistics,
+    "random": _random,
     "time": _time,
 }

@@ -30,57 +30,68 @@ def is_private(name: str) -> bool:
 EXCEPTIONS: Final = _words("""
     ArithmeticError AssertionError AttributeError EOFError Exception FloatingPointError
     IndexError KeyError LookupError NameError NotImplementedError OverflowError
-    RecursionError RuntimeError StopIteration TypeError UnboundLocalError UnicodeDecodeError
-    UnicodeEncodeError UnicodeError ValueError ZeroDivisionError
+    RecursionError RuntimeError StopIteration TypeError UnboundLocalError
+    UnicodeDecodeError UnicodeEncodeError UnicodeError ValueError ZeroDivisionError
 """)
 
 _STR = _words("""
-    capitalize casefold center count encode endswith expandtabs find format format_map index
-    isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable
-    isspace istitle isupper join ljust lower lstrip maketrans partition removeprefix
-    removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines
-    startswith strip swapcase title translate upper zfill
+    capitalize casefold center count encode endswith expandtabs find format format_map
+    index isalnum isalpha isascii isdecimal isdigit isidentifier islower isnumeric
+    isprintable isspace istitle isupper join ljust lower lstrip maketrans partition
+    removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split
+    splitlines startswith strip swapcase title translate upper zfill
 """)
-_BYTES = (_STR - _words("encode format format_map casefold isidentifier isdecimal isnumeric"
-                        " isprintable")) | _words("decode hex fromhex")  # fmt: skip
-_INT = _words(
-    "as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator"
-    " real to_bytes is_integer"
-)
+_BYTES = (_STR - _words("""
+    encode format format_map casefold isidentifier isdecimal isnumeric isprintable
+""")) | _words("decode hex fromhex")  # fmt: skip
+_INT = _words("""
+    as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag
+    numerator real to_bytes is_integer
+""")
 _FLOAT = _words("as_integer_ratio conjugate fromhex hex imag is_integer real")
 _LIST = _words("append clear copy count extend index insert pop remove reverse sort")
 _DICT = _words("clear copy fromkeys get items keys pop popitem setdefault update values")
-_FROZENSET = _words("copy difference intersection isdisjoint issubset issuperset"
-                    " symmetric_difference union")  # fmt: skip
+_FROZENSET = _words("""
+    copy difference intersection isdisjoint issubset issuperset symmetric_difference
+    union
+""")
 _SET = _FROZENSET | _words("""
     add clear difference_update discard intersection_update pop remove
     symmetric_difference_update update
 """)
 _DATE = _words("""
-    ctime day fromisocalendar fromisoformat fromordinal fromtimestamp isocalendar isoformat
-    isoweekday max min month replace resolution strftime timetuple today toordinal weekday
-    year
+    ctime day fromisocalendar fromisoformat fromordinal fromtimestamp isocalendar
+    isoformat isoweekday max min month replace resolution strftime timetuple today
+    toordinal weekday year
 """)
 _TIME = _words("""
     dst fold fromisoformat hour isoformat max microsecond min minute replace resolution
     second strftime tzinfo tzname utcoffset
 """)
-_DATETIME = _DATE | _TIME | _words("""
-    astimezone combine date now strptime time timestamp timetz utcfromtimestamp utcnow
-    utctimetuple
-""")
+_DATETIME = (
+    _DATE
+    | _TIME
+    | _words("""
+        astimezone combine date now strptime time timestamp timetz utcfromtimestamp
+        utcnow utctimetuple
+    """)
+)
 _DECIMAL = _words("""
-    adjusted as_integer_ratio as_tuple canonical compare compare_signal conjugate copy_abs
-    copy_negate copy_sign exp from_float imag is_canonical is_finite is_infinite is_nan
-    is_normal is_qnan is_signed is_snan is_subnormal is_zero ln log10 logb max min
-    next_minus next_plus normalize number_class quantize real remainder_near same_quantum
-    scaleb sqrt to_eng_string to_integral_value
+    adjusted as_integer_ratio as_tuple canonical compare compare_signal conjugate
+    copy_abs copy_negate copy_sign exp from_float imag is_canonical is_finite
+    is_infinite is_nan is_normal is_qnan is_signed is_snan is_subnormal is_zero ln log10
+    logb max min next_minus next_plus normalize number_class quantize real
+    remainder_near same_quantum scaleb sqrt to_eng_string to_integral_value
 """)
-_RE_MATCH = _words("end endpos expand group groupdict groups lastgroup lastindex pos regs re"
-                   " span start string")  # fmt: skip
+_RE_MATCH = _words("""
+    end endpos expand group groupdict groups lastgroup lastindex pos regs re span
+    start string
+""")
 _COUNTER = _DICT | _words("elements most_common subtract total")
-_DEQUE = _words("append appendleft clear copy count extend extendleft index insert maxlen pop"
-                " popleft remove reverse rotate")  # fmt: skip
+_DEQUE = _words("""
+    append appendleft clear copy count extend extendleft index insert maxlen pop
+    popleft remove reverse rotate
+""")
 
 #: What may be read of a value, by the module and name of its exact type.
 OF_VALUES: Final[dict[tuple[str, str], frozenset[str]]] = {
@@ -110,14 +121,14 @@ OF_VALUES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("datetime", "timezone"): _words("dst fromutc max min tzname utc utcoffset"),
     ("datetime", "IsoCalendarDate"): _words("count index week weekday year"),
     ("time", "struct_time"): _words("""
-        count index tm_gmtoff tm_hour tm_isdst tm_mday tm_min tm_mon tm_sec tm_wday tm_yday
-        tm_year tm_zone
+        count index tm_gmtoff tm_hour tm_isdst tm_mday tm_min tm_mon tm_sec tm_wday
+        tm_yday tm_year tm_zone
     """),
     ("decimal", "Decimal"): _DECIMAL,
     ("decimal", "DecimalTuple"): _words("count digits exponent index sign"),
     ("fractions", "Fraction"): _words("""
-        as_integer_ratio denominator from_decimal from_float is_integer limit_denominator
-        numerator
+        as_integer_ratio denominator from_decimal from_float is_integer
+        limit_denominator numerator
     """),
     ("uuid", "UUID"): _words("bytes hex int variant version"),
     ("collections", "Counter"): _COUNTER,
@@ -126,13 +137,13 @@ OF_VALUES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("collections", "deque"): _DEQUE,
     ("re", "Match"): _RE_MATCH,
     ("re", "Pattern"): _words("""
-        findall finditer flags fullmatch groupindex groups match pattern search split sub
-        subn
+        findall finditer flags fullmatch groupindex groups match pattern search split
+        sub subn
     """),
     ("random", "Random"): _words("""
-        betavariate choice choices expovariate gauss getrandbits lognormvariate normalvariate
-        paretovariate randint random randrange sample seed shuffle triangular uniform
-        vonmisesvariate weibullvariate
+        betavariate choice choices expovariate gauss getrandbits lognormvariate
+        normalvariate paretovariate randint random randrange sample seed shuffle
+        triangular uniform vonmisesvariate weibullvariate
     """),
     ("statistics", "NormalDist"): _words("""
         cdf from_samples inv_cdf mean median mode overlap pdf quantiles samples stdev
@@ -169,6 +180,6 @@ OF_CLASSES: Final[dict[tuple[str, str], frozenset[str]]] = {
 #: or an expression, or runs through an iterable.
 PLAIN_ATTRIBUTES: Final = _words("""
     add append capitalize casefold copy discard endswith find get isalnum isalpha
-    isdigit islower isspace isupper items keys lower lstrip pop popitem remove rfind rstrip
-    setdefault split startswith strip title upper
+    isdigit islower isspace isupper items keys lower lstrip pop popitem remove rfind
+    rstrip setdefault split startswith strip title upper
 """)

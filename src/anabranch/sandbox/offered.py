@@ -11,13 +11,14 @@ from typing import Any, Final
 from anabranch.sandbox.guards import (
     MAX_ITEMS,
     Offered,
+    as_lazy,
     attribute,
     class_of,
     consumed,
     judged_spec,
+    live,
     power,
     refuse,
-    ticking,
     too_large,
 )
 from anabranch.sandbox.names import EXCEPTIONS
@@ -82,7 +83,7 @@ def _hasattr(value: Value, name: str) -> bool:
 
 def _filter(keep: Value, values: Iterable[Value]) -> Iterator[Value]:
     # A frame of Python, since C would run on through what it drops.
-    return (value for value in values if (keep(value) if keep is not None else value))
+    return live(value for value in values if (keep(value) if keep is not None else value))
 
 
 def _iter(values: Iterable[Value]) -> Iterator[Value]:
@@ -137,22 +138,24 @@ def _format(value: Value, spec: str = "") -> str:
     return format(value, judged_spec(spec))
 
 
-def _print(*values: Value, sep: str | None = " ", end: str | None = "\n", **named: Value) -> None:
+def _print(
+    *values: Value, sep: str | None = " ", end: str | None = "\n", **named: Value
+) -> None:
     if set(named) - {"flush"}:
         refuse("print() to a file", "it prints to standard output")
-    print(*values, sep=sep, end=end)  # noqa: T201: contained code was asked to print
+    print(*values, sep=sep, end=end)  # noqa: T201
 
 
 def _zip(*values: Value, strict: bool = False) -> Value:
-    return zip(*map(_as_lazy, values), strict=strict)
+    return zip(*map(as_lazy, values), strict=strict)
 
 
 def _map(function: Value, *values: Value) -> Value:
-    return map(function, *map(_as_lazy, values))
+    return map(function, *map(as_lazy, values))
 
 
-def _as_lazy(values: Value) -> Value:
-    return ticking(values) if hasattr(type(values), "__next__") else values
+def _enumerate(values: Value, start: int = 0) -> Value:
+    return enumerate(as_lazy(values), start)
 
 
 def _reversed(values: Value) -> Value:
@@ -173,8 +176,8 @@ _CLASSES: Final = {
 }
 _OF_CLASS: Final = {class_of(offered): offered for offered in _CLASSES.values()}
 _SAME: Final = (
-    *(abs, ascii, bin, bool, callable, chr, complex, divmod, enumerate, float, hash, hex),
-    *(int, len, next, oct, ord, range, repr, str),
+    *(abs, ascii, bin, bool, callable, chr, complex, divmod, float, hash, hex),
+    *(int, len, next, oct, ord, range, repr, slice, str),
 )
 
 #: The builtins of contained code, by name.
@@ -191,6 +194,7 @@ ALLOWED_BUILTINS: Final[Mapping[str, Value]] = MappingProxyType(
         "__import__": _import,
         "all": _taking(all),
         "any": _taking(any),
+        "enumerate": _enumerate,
         "filter": _filter,
         "format": _format,
         "getattr": _getattr,

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from anabranch.sandbox.guards import Given, consumed, refuse, too_large
 
-__all__ = ["offered"]
+__all__ = ["judge", "offered"]
 
 Value = Any
 
 MAX_PATTERN: Final = 2_000
-# Steps of backtracking that one match may take: about a second.
-MAX_STEPS: Final = 20_000_000
+# Steps of backtracking that one match may take: a few seconds.
+MAX_STEPS: Final = 300_000_000
 
 
 def offered() -> dict[str, Value]:
@@ -28,22 +28,37 @@ def offered() -> dict[str, Value]:
     return {"compile": _compiled, **{name: _called(name) for name in _FUNCTIONS}}
 
 
-_FUNCTIONS: Final = ("findall", "finditer", "fullmatch", "match", "search", "split", "sub", "subn")
+_FUNCTIONS: Final = (
+    "findall",
+    "finditer",
+    "fullmatch",
+    "match",
+    "search",
+    "split",
+    "sub",
+    "subn",
+)
 
 
 @functools.lru_cache(maxsize=256)
 def _judged(pattern: str | bytes, flags: int) -> tuple[re.Pattern[Any], int]:
-    """The compiled pattern, and how many unbounded repetitions it has."""
+    """The compiled pattern, and how many of its repetitions can take the same text."""
     if len(pattern) > MAX_PATTERN:
         too_large("this pattern", MAX_PATTERN, "characters")
     compiled = re.compile(pattern, flags)
-    parser = re._parser  # type: ignore[attr-defined]  # noqa: SLF001: no public way to see it
-    repeats = _repeats(parser.parse(pattern, flags), inside=False)
-    return compiled, repeats
+    parser = re._parser  # type: ignore[attr-defined]  # noqa: SLF001
+    return compiled, _weight(parser.parse(pattern, flags), inside=False)
 
 
-def _repeats(parsed: Value, *, inside: bool) -> int:
-    count = 0
+def judge(pattern: str) -> None:
+    """Stops the code if a pattern's matching could take for ever."""
+    _judged(pattern, 0)
+
+
+def _weight(parsed: Value, *, inside: bool) -> int:
+    """How many repetitions compete for text: those of nearly anything, and neighbours."""
+    weight = 0
+    after_repeat = False
     for op, argument in parsed:
         name = str(op)
         if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
@@ -54,13 +69,50 @@ def _repeats(parsed: Value, *, inside: bool) -> int:
                     "a repetition inside a repetition in a pattern",
                     "its matching can take for ever; use the isolate",
                 )
-            count += many + _repeats(body, inside=inside or int(high) > 1)
-        elif name == "GROUPREF" and inside:
+            weight += many and (after_repeat or _is_wide(body))
+            weight += _weight(body, inside=inside or int(high) > 1)
+            after_repeat = many
+            continue
+        if name == "GROUPREF" and inside:
             refuse("a back-reference inside a repetition", "use the isolate")
-        else:
-            for part in _parts(argument):
-                count += _repeats(part, inside=inside)
-    return count
+        if name == "BRANCH" and inside and not _are_apart(argument[1]):
+            refuse(
+                "alternatives that begin alike, inside a repetition in a pattern",
+                "their matching can take for ever; use the isolate",
+            )
+        inner = sum(_weight(part, inside=inside) for part in _parts(argument))
+        weight += inner
+        after_repeat = name == "SUBPATTERN" and _ends_in_repeat(argument[-1])
+    return weight
+
+
+def _is_wide(body: Value) -> bool:
+    """Whether a repetition's body takes nearly any character."""
+    for op, argument in body:
+        name = str(op)
+        if name in ("ANY", "NOT_LITERAL"):
+            return True
+        if name == "IN" and str(argument[0][0]) == "NEGATE":
+            return True
+        if name == "SUBPATTERN" and _is_wide(argument[-1]):
+            return True
+    return False
+
+
+def _ends_in_repeat(body: Value) -> bool:
+    items = list(body)
+    return bool(items) and str(items[-1][0]) in ("MAX_REPEAT", "MIN_REPEAT")
+
+
+def _are_apart(alternatives: Value) -> bool:
+    """Whether each alternative begins with a character of its own."""
+    firsts = []
+    for alternative in alternatives:
+        items = list(alternative)
+        if not items or str(items[0][0]) != "LITERAL":
+            return False
+        firsts.append(items[0][1])
+    return len(set(firsts)) == len(firsts)
 
 
 def _parts(argument: Value) -> list[Value]:
@@ -72,10 +124,11 @@ def _parts(argument: Value) -> list[Value]:
 
 
 def _check(compiled: tuple[re.Pattern[Any], int], text: Value) -> None:
-    repeats = compiled[1]
-    if len(text) ** max(1, min(repeats, 3)) > MAX_STEPS ** (1 if repeats < 2 else 1.5):
-        too_large(f"matching {repeats} repetitions against {len(text):,} characters",
-                  MAX_STEPS, "steps")  # fmt: skip
+    weight = compiled[1]
+    if len(text) ** (weight + 1) > MAX_STEPS:
+        too_large(
+            f"matching this pattern against {len(text):,} characters", MAX_STEPS, "steps"
+        )
 
 
 def _text(args: tuple[Value, ...], named: dict[str, Value], at: int) -> Value:
@@ -110,12 +163,19 @@ def _run(judged: tuple[re.Pattern[Any], int], name: str, args: tuple[Value, ...]
 def _compiled(pattern: Value, flags: int = 0) -> Given:
     judged = _judged(pattern, int(flags))
     methods = {
-        name: functools.partial(_of_pattern, judged, name, 1 if name in ("sub", "subn") else 0)
+        name: functools.partial(
+            _of_pattern, judged, name, 1 if name in ("sub", "subn") else 0
+        )
         for name in _FUNCTIONS
     }
     return Given(
         "pattern",
-        {**methods, "pattern": pattern, "groups": judged[0].groups, "flags": judged[0].flags},
+        {
+            **methods,
+            "pattern": pattern,
+            "groups": judged[0].groups,
+            "flags": judged[0].flags,
+        },
     )
 
 

@@ -104,7 +104,8 @@ class _Checker:
         }
 
     def check(self, tree: ast.AST) -> None:
-        # Iterative: a walk by recursion could overflow before the depth is known.
+        # Annotations are judged too, though rewriting drops them: nobody wants to read
+        # a source in which they are the one place where anything may be said.
         todo: list[ast.AST] = [tree]
         while todo:
             node = todo.pop()
@@ -113,7 +114,7 @@ class _Checker:
                 special(node)
             elif not isinstance(node, _PLAIN):
                 raise _unknown(node)
-            todo.extend(_children(node))
+            todo.extend(ast.iter_child_nodes(node))
 
     # ------------------------------------------------------------ names, where they stand
 
@@ -129,7 +130,9 @@ class _Checker:
         _refuse_private(name, node, "the name")
         if name in self._policy.builtins:
             raise _refusal(
-                node, f"a new meaning for {name!r}", "builtins keep theirs; choose another name"
+                node,
+                f"a new meaning for {name!r}",
+                "builtins keep theirs; choose another name",
             )
 
     def _attribute(self, node: ast.Attribute) -> None:
@@ -166,19 +169,19 @@ class _Checker:
     def _class_pattern(self, node: ast.MatchClass) -> None:
         if not isinstance(node.cls, ast.Name) or node.cls.id not in _PATTERN_CLASSES:
             raise _refusal(
-                node, "this class pattern", "only int(), str() and the like look at a type alone"
+                node,
+                "this class pattern",
+                "only int(), str() and the like look at a type alone",
             )
         if node.kwd_attrs or len(node.patterns) > 1:
-            raise _refusal(node, "an attribute in a pattern", "patterns would read it unseen")
+            raise _refusal(
+                node, "an attribute in a pattern", "patterns would read it unseen"
+            )
 
     # ------------------------------------------------------------------------ statements
 
     def _function(self, node: ast.FunctionDef) -> None:
         self._binds(node.name, node)
-        if node.decorator_list:
-            raise _refusal(
-                node.decorator_list[0], "a decorator", "call it on the function instead"
-            )
         if getattr(node, "type_params", None):
             raise _refusal(node, "a type parameter", "annotations mean nothing here")
 
@@ -193,7 +196,9 @@ class _Checker:
 
     def _import_from(self, node: ast.ImportFrom) -> None:
         if node.level or node.module is None:
-            raise _refusal(node, "a relative import", "there is no package around the source")
+            raise _refusal(
+                node, "a relative import", "there is no package around the source"
+            )
         self._module(node.module, node)
         for alias in node.names:
             if alias.name == "*":
@@ -208,7 +213,9 @@ class _Checker:
         raise _refusal(
             node,
             f"import of {name}",
-            f"only {allowed} may be imported" if allowed else "nothing may be imported here;"
+            f"only {allowed} may be imported"
+            if allowed
+            else "nothing may be imported here;"
             " the caller allows it by name: allow_imports={...}",
         )
 
@@ -224,18 +231,9 @@ class _Checker:
 
     def _comprehension(self, node: ast.comprehension) -> None:
         if node.is_async:
-            raise _refusal(node.target, "`async for`", "nothing awaits here; use the isolate")
-
-
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a node that will run: annotations are dropped, so they are not read."""
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns") or name == "type_comment":
-            continue
-        if isinstance(value, ast.AST):
-            yield value
-        elif isinstance(value, list):
-            yield from (item for item in value if isinstance(item, ast.AST))
+            raise _refusal(
+                node.target, "`async for`", "nothing awaits here; use the isolate"
+            )
 
 
 def _leaving(node: ast.AST, *, loop: bool = False) -> Iterator[ast.AST]:
@@ -272,4 +270,3 @@ def _refusal(node: ast.AST, construct: str, reason: str) -> SourceRefused:
     return SourceRefused(
         line=getattr(node, "lineno", None), construct=construct, reason=reason
     )
-

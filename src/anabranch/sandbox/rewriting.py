@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection
-from typing import Final, TypeVar
+from typing import Final
 
 from anabranch.sandbox.kinds import Kinds, kinds_of
 from anabranch.sandbox.names import PLAIN_ATTRIBUTES
 
 __all__ = ["guarded"]
 
-_Tree = TypeVar("_Tree", ast.Module, ast.Expression)
-
 _SMALL: Final = 64
 _SPEC_DIGITS: Final = 3
 
 
-def guarded(tree: _Tree, *, given: Collection[str]) -> _Tree:
+def guarded(
+    tree: ast.Module | ast.Expression, *, given: Collection[str]
+) -> ast.Module | ast.Expression:
     """The same tree with guards, changed in place.
 
     Args:
+        tree: One that the policy allows.
         given: Names that have a value before the code runs.
     """
-    changed = _Guarding(kinds_of(tree, given)).visit(tree)
-    return ast.fix_missing_locations(changed)
+    _Guarding(kinds_of(tree, given)).visit(tree)
+    return ast.fix_missing_locations(tree)
 
 
 class _Guarding(ast.NodeTransformer):
@@ -123,9 +124,16 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
         spreads = any(map(_takes_all, node.targets))
+        keyed = any(
+            isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Constant)
+            for target in node.targets
+        )
+        known = self._kinds.is_number(node.value) or self._kinds.is_sized(node.value)
         self.generic_visit(node)
         if spreads:
             node.value = _call("$spread", node.value, node.value)
+        elif keyed and not known:
+            node.value = _call("$stored", node.value, node.value)
         return node
 
     def visit_For(self, node: ast.For) -> ast.stmt:
@@ -149,9 +157,23 @@ class _Guarding(ast.NodeTransformer):
         return self.visit_Assign(ast.copy_location(plain, node))
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        generates = any(map(_yields, node.body))
         node.returns = None
         self.generic_visit(node)
+        if generates:
+            node.decorator_list.append(
+                ast.copy_location(ast.Name("$generating", ast.Load()), node)
+            )
         return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        generates = _yields(node.body)
+        self.generic_visit(node)
+        return _call("$generating", node, node) if generates else node
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
+        self.generic_visit(node)
+        return _call("$live", node, node)
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -173,7 +195,9 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         return [
-            _assign(alias.asname or alias.name, _call("$import", node, ast.Constant(alias.name)))
+            _assign(
+                alias.asname or alias.name, _call("$import", node, ast.Constant(alias.name))
+            )
             for alias in node.names
         ]
 
@@ -188,10 +212,19 @@ class _Guarding(ast.NodeTransformer):
         ]
 
 
+def _yields(node: ast.AST) -> bool:
+    """Whether the function around a node is a generator function by it."""
+    if isinstance(node, (ast.Yield, ast.YieldFrom)):
+        return True
+    if isinstance(node, (ast.FunctionDef, ast.Lambda, ast.GeneratorExp)):
+        return False
+    return any(map(_yields, ast.iter_child_nodes(node)))
+
+
 def _takes_all(target: ast.expr) -> bool:
     """Whether an assignment would run through all of its value at once."""
     if isinstance(target, ast.Subscript):
-        return isinstance(target.slice, ast.Slice) or isinstance(target.slice, ast.Tuple)
+        return isinstance(target.slice, (ast.Slice, ast.Tuple))
     return any(isinstance(part, ast.Starred) for part in ast.walk(target))
 
 
@@ -222,7 +255,8 @@ def _in_place(node: ast.AugAssign, guard: str) -> ast.stmt | list[ast.stmt]:
             _assign("$whole", target.value),
             _assign("$key", target.slice),
             ast.Assign(
-                [ast.Subscript(whole, key, ast.Store())], _call(guard, node, now, node.value)
+                [ast.Subscript(whole, key, ast.Store())],
+                _call(guard, node, now, node.value),
             ),
         )
     ]

@@ -55,7 +55,9 @@ def _refuse_statement(text: str) -> None:
         return
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         raise SourceRefused(
-            line=statement.lineno, construct="an import statement", reason="nothing is imported"
+            line=statement.lineno,
+            construct="an import statement",
+            reason="nothing is imported",
         ) from None
 
 

@@ -28,7 +28,7 @@ def is_mutable(value: Value) -> bool:
 
 
 def copied_in(names: Mapping[str, Value]) -> dict[str, Value]:
-    """The values that code gets under these names: copies, and views of what is no value."""
+    """What code gets under these names: copies, and views of what is no value."""
     return {
         name: value if type(value) in _IMMUTABLE else _in(value)
         for name, value in names.items()
@@ -51,13 +51,17 @@ def _in(value: Value) -> Value:
         return type(value)(map(_in, value))
     if type(value) is dict:
         return {_in(key): _in(item) for key, item in value.items()}
-    if value in ALLOWED_BUILTINS.values():
+    if any(value is builtin for builtin in ALLOWED_BUILTINS.values()):
         return value
     if isinstance(value, type):
         offered = ALLOWED_BUILTINS.get(value.__name__)
         if isinstance(offered, Offered) and getattr(offered, "_cls", None) is value:
             return offered
-        return value if value.__module__ in ("builtins", "datetime", "decimal") else _host(value)
+        return (
+            value
+            if value.__module__ in ("builtins", "datetime", "decimal")
+            else _host(value)
+        )
     if callable(value):
         return _host(value)
     fields = _fields(value)
@@ -76,7 +80,7 @@ def _fields(value: Value) -> Mapping[str, Value] | None:
 
 
 def _host(function: Callable[..., Value]) -> Callable[..., Value]:
-    """A function of the caller: it gets what the code passes, and what it gives is copied."""
+    """A function of the caller: it gets what the code passes; what it gives is copied."""
 
     @functools.wraps(function, assigned=("__name__",), updated=())
     def called(*args: Value, **named: Value) -> Value:
@@ -96,7 +100,9 @@ def copied_out(value: Value, path: str) -> Value:
     try:
         return copied(value)
     except ValueRefused as refused:
-        where = refused.path.replace("value", path, 1) if path != "the value" else refused.path
+        where = (
+            refused.path.replace("value", path, 1) if path != "the value" else refused.path
+        )
         raise Stopped(ValueRefused(path=where, reason=refused.reason)) from None
 
 

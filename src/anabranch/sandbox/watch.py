@@ -16,10 +16,9 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from anabranch.errors import LimitExceeded, TimeLimitExceeded
 from anabranch.sandbox.guards import Stopped
@@ -28,6 +27,8 @@ __all__ = ["watched"]
 
 LOOK_EVERY_S: Final = 0.02
 LINGER_S: Final = 2.0
+# Time enough to get from the code's frames into ours, on a machine under load.
+AGAIN_AFTER_S: Final = 0.2
 
 
 class _Interrupt(BaseException):
@@ -35,7 +36,7 @@ class _Interrupt(BaseException):
 
 
 class _Work:
-    __slots__ = ("deadline", "ended", "fired", "growth", "started_at", "thread")
+    __slots__ = ("again_at", "deadline", "ended", "fired", "growth", "started_at", "thread")
 
     def __init__(self, thread: int, deadline: float, growth: int | None) -> None:
         self.thread = thread
@@ -43,49 +44,60 @@ class _Work:
         self.growth = growth
         # The process's size at the first look: reading it costs what a small eval does.
         self.started_at: int | None = None
+        self.again_at = 0.0
         self.fired = ""
         self.ended = False
 
 
-@contextmanager
-def watched(timeout_s: float, memory_bytes: int | None) -> Iterator[None]:
-    """Stops what runs inside after *timeout_s*, or when the process has grown too much.
+def watched(call: Callable[[], Any], timeout_s: float, memory_bytes: int | None) -> Any:
+    """What *call* gives; stops it after *timeout_s*, or when the process grew too much.
 
     Raises:
         Stopped: With the error that says which limit was passed.
+        BaseException: What *call* raised, if it was not stopped.
     """
     work = _Work(threading.get_ident(), time.monotonic() + timeout_s, memory_bytes)
-    _watch.begin(work)
     try:
-        try:
-            yield
-        finally:
-            _leave(work)
+        value, error = _settled(call, work)
     except _Interrupt:
+        # It landed in the seams of what was to catch it. The next one is not due yet.
+        value, error = None, None
+        _leave(work)
         if not work.fired:
             raise  # it was meant for code around this one
-    except BaseException:
-        if not work.fired:
-            raise
-    if work.fired == "time":
-        raise Stopped(
-            TimeLimitExceeded(
-                f"the code ran longer than {timeout_s:g} s and was stopped;"
-                " timeout_seconds=... gives it more",
-                limit="wall_s",
-                allowed=timeout_s,
-            )
-        ) from None
     if work.fired:
-        assert memory_bytes is not None
-        raise Stopped(
-            LimitExceeded(
-                f"the process grew by more than {memory_bytes:,} bytes while the code ran;"
-                " it was stopped",
-                limit="memory_bytes",
-                allowed=memory_bytes,
-            )
-        ) from None
+        raise Stopped(_passed(work, timeout_s)) from None
+    if error is not None:
+        raise error
+    return value
+
+
+def _settled(call: Callable[[], Any], work: _Work) -> tuple[Any, BaseException | None]:
+    value = error = None
+    _watch.begin(work)
+    try:
+        value = call()
+    except BaseException as raised:
+        error = raised
+    _leave(work)
+    return value, error
+
+
+def _passed(work: _Work, timeout_s: float) -> LimitExceeded:
+    if work.fired == "time":
+        return TimeLimitExceeded(
+            f"the code ran longer than {timeout_s:g} s and was stopped;"
+            " timeout_seconds=... gives it more",
+            limit="wall_s",
+            allowed=timeout_s,
+        )
+    assert work.growth is not None
+    return LimitExceeded(
+        f"the process grew by more than {work.growth:,} bytes while the code ran;"
+        " it was stopped",
+        limit="memory_bytes",
+        allowed=work.growth,
+    )
 
 
 def _leave(work: _Work) -> None:
@@ -161,8 +173,9 @@ class _Watch:
                 and size - work.started_at > work.growth
             ):
                 work.fired = "memory"
-            if work.fired and not work.ended:
+            if work.fired and not work.ended and now >= work.again_at:
                 _interrupt(work.thread, _Interrupt)
+                work.again_at = now + AGAIN_AFTER_S
 
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
