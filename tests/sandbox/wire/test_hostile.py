@@ -310,6 +310,11 @@ def test_the_path_says_where_the_damage_is():
     assert "date" in error.reason
 
 
+def test_what_a_refusal_shows_cannot_draw_on_a_terminal():
+    for tree in ({"\x1b[31m": {"$\x1b[2J": 1}, "b": 1}, {"$decimal": "\x1b[2J"}):
+        assert str(refusal(tree)).isprintable()
+
+
 def test_a_long_path_and_a_long_message_are_cut():
     error = refusal({"k" * 100_000: {"$" + "t" * 50_000: 1}, "b": 1})
     assert len(str(error)) < 300
@@ -378,6 +383,16 @@ def test_many_categories_that_are_not_in_order_are_refused_unless_they_are_text(
     index = pd.Index(numbers)
     message = encode(pd.Categorical(numbers, categories=index), max_bytes=MANY)
     assert "in order" in refusal(message.header, message.buffers, max_bytes=MANY).reason
+    twice = pd.Index([*range(30_000), 29_999])
+    codes = np.zeros(1, "i1")
+    tree = {
+        "$categorical": [
+            array("|i1", [1]),
+            {"$index": [array("<i8", [30_001], 1), None]},
+            True,
+        ]
+    }
+    assert "repeated" in refusal(tree, [codes, twice.to_numpy()], max_bytes=MANY).reason
     for good in (pd.Categorical(numbers), pd.Categorical(numbers.astype(str))):
         back = decode(
             (message := encode(good, max_bytes=MANY)).header,
@@ -483,7 +498,7 @@ def damaged(data: st.DataObject) -> tuple[bytes, list[bytes]]:
         node, key = data.draw(st.sampled_from(spots))
         how = data.draw(st.integers(0, 3))
         if how == 0:
-            node[key] = data.draw(ODD)
+            node[key] = json.loads(json.dumps(data.draw(ODD)))
         elif how == 1:
             other, at = data.draw(st.sampled_from(spots))
             node[key] = json.loads(json.dumps(other[at]))
@@ -534,7 +549,7 @@ def watched(header: bytes, buffers: Sequence[bytes]) -> None:
         tracemalloc.stop()
 
 
-@settings(max_examples=250, suppress_health_check=EVERY_CHECK)
+@settings(max_examples=1000, suppress_health_check=EVERY_CHECK)
 @given(st.data())
 def test_a_damaged_message_is_a_value_or_refused(data: st.DataObject):
     watched(*damaged(data))

@@ -65,6 +65,7 @@ CASES: list[tuple[Any, str, str]] = [
     ({(1, Colour.RED): 2}, "value.<key a tuple>[1]", "value.value"),
     ({Name("n"): 1}, "value.<key a Name>", "pass str(value)"),
     ([Name("n")], "value[0]", "pass str(value)"),
+    ({7**9999: [{3: len}], "b": (1,)}, "value[a int][0][3]", "call it"),
     ((i for i in [1]), "value", "list(value)"),
     (map(str, ()), "value", "list(value)"),
     ({}.keys(), "value", "list(value)"),

@@ -171,6 +171,8 @@ def tables() -> list[Any]:
         pd.DataFrame(
             [[1, 2.5], [3, 4]], columns=pd.Index([(1, 2), 3], tupleize_cols=False)
         ),
+        named.set_axis([5, 5, 5]),
+        named.set_axis(["x", "y", "x"]),
         named.set_index(["a", "b"]),
         named.groupby("b").agg({"v": ["sum", "mean"]}),
         named.pivot_table(index="a", columns="b", values="v"),
@@ -203,6 +205,8 @@ def arrays() -> list[Any]:
         np.zeros((0, 3)),
         np.zeros(0),
         np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.asfortranarray(np.array([["a", "bc"], ["d", "e"]])),
+        np.asfortranarray(np.eye(3, dtype=bool)),
         np.arange(36.0).reshape(6, 6)[::2, ::3],
         np.arange(5)[::-1],
         np.broadcast_to(np.arange(3), (4, 3)),

@@ -66,22 +66,17 @@ def view(decoder: Decoder, name: Any, shape: tuple[int, ...], order: Any, at: An
         # Nothing times a lot is nothing; a list of all those nothings is not.
         raise Refused("it has an array of too many rows of nothing")
     array: Any = np.ndarray(shape, dtype, buffer=buffer, order=order)
-    _look_at(array)
+    _look_at(dtype, buffer)
     return array
 
 
-def _look_at(array: Any) -> None:
+def _look_at(dtype: Any, data: memoryview | bytes) -> None:
     """Refuses what numpy trusts to be impossible: its own loops rely on it."""
-    if not array.size:
-        return
-    if array.dtype.kind == "b" and array.view(np.uint8).max() > 1:
+    if dtype.kind == "b" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise Refused("it has a truth value that is neither true nor false")
-    if array.dtype.kind == "U":
-        order = array.dtype.byteorder if array.dtype.byteorder in "<>" else "="
-        letters: Any = np.ndarray(
-            array.nbytes // 4, f"{order}u4", buffer=array.data.cast("B")
-        )
-        if letters.max() > 0x10FFFF:
+    if dtype.kind == "U":
+        letters = np.frombuffer(data, f"{dtype.str[0]}u4")
+        if letters.max(initial=0) > 0x10FFFF:
             raise Refused("it has a letter that is not in Unicode")
 
 
@@ -137,9 +132,8 @@ def _read_scalar(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
     dtype = _dtype(name)
     if dtype.kind in "SU" or len(data) != dtype.itemsize:
         raise Refused("it has a number that is not as large as its type")
-    array = np.frombuffer(data, dtype)
-    _look_at(array)
-    return array[0]
+    _look_at(dtype, data)
+    return np.frombuffer(data, dtype)[0]
 
 
 def writer_for(kind: type) -> Callable[[Encoder, Any], Any] | None:

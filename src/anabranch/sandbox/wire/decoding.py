@@ -28,7 +28,7 @@ from anabranch.sandbox.wire.encoding import (
     too_large,
 )
 from anabranch.sandbox.wire.homes import reader_for
-from anabranch.sandbox.wire.refusal import Refused
+from anabranch.sandbox.wire.refusal import Refused, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -209,7 +209,7 @@ class Decoder:
                     if type(item) not in LEAVES:
                         node[key] = self.value(item)
             except Refused as refused:
-                raise refused.at(f"[{key!r}]") from None
+                raise refused.at(f"[{shown(key)}]") from None
         self._depth -= 1
         return node
 
@@ -233,7 +233,7 @@ class Decoder:
             ) from None
         except Exception as error:
             # Libraries raise what they like on data that nobody meant.
-            what = str(error)[:200] or type(error).__name__
+            what = repr(str(error)[:200])[1:-1] or type(error).__name__
             raise Refused(f"it is not a well-formed {tag[1:]}: {what}") from None
 
     def buffer(self, number: Any) -> memoryview:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anabranch.sandbox.wire.homes import writer_for
 from anabranch.sandbox.wire.message import Message
-from anabranch.sandbox.wire.refusal import Refused, remedy
+from anabranch.sandbox.wire.refusal import Refused, remedy, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -229,7 +229,7 @@ def _circle(value: object, around: list[int], max_depth: int) -> Refused | None:
         return TooDeep(max_depth)
     for key, item in _within(value):
         if found := _circle(item, [*around, id(value)], max_depth):
-            return found.at(f"[{_shown(key)}]")
+            return found.at(f"[{shown(key)}]")
     return None
 
 
@@ -263,16 +263,12 @@ def _frozenset(encoder: Encoder, value: frozenset[Any]) -> Any:
 
 def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     keys: list[Any] = list(value)
-    values = encoder.each(value.values(), len(value), lambda at: f"[{_shown(keys[at])}]")
+    values = encoder.each(value.values(), len(value), lambda at: f"[{shown(keys[at])}]")
     # An object of one key that begins with a dollar would be taken for a tag.
     if set(map(type, keys)) <= _STR and not (len(keys) == 1 and keys[0][:1] == "$"):
         return dict(zip(keys, values, strict=True))
-    names = encoder.each(keys, len(keys), lambda at: f".<key {_shown(keys[at])}>")
+    names = encoder.each(keys, len(keys), lambda at: f".<key {shown(keys[at])}>")
     return {"$dict": [names, values]}
-
-
-def _shown(key: object) -> str:
-    return repr(key) if type(key) in LEAVES else f"a {type(key).__name__}"
 
 
 def _int(encoder: Encoder, value: int) -> Any:  # noqa: ARG001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anabranch.errors import ValueRefused
 
-__all__ = ["Refused", "remedy"]
+__all__ = ["Refused", "remedy", "shown"]
 
 
 class Refused(Exception):  # it becomes a ValueRefused at the door
@@ -25,6 +25,17 @@ class Refused(Exception):  # it becomes a ValueRefused at the door
         places = [p if len(p) <= 80 else p[:77] + "..." for p in reversed(self.places)]
         return ValueRefused(path="value" + "".join(places), reason=self.reason)
 
+
+def shown(key: object) -> str:
+    """A key for a path: short, and without calling what its class may define."""
+    if type(key) is str:
+        return repr(key[:80])
+    if type(key) is int and key.bit_length() < 200:
+        return repr(key)
+    return repr(key) if type(key) in _SHOWN else f"a {type(key).__name__}"
+
+
+_SHOWN = {bool, float, type(None)}
 
 _REMEDIES = {
     "bytearray": "pass bytes(value)",

@@ -21,7 +21,7 @@ import pandas as pd
 
 from anabranch.sandbox.wire.arrays import flat, named, view
 from anabranch.sandbox.wire.decoding import parts, whole
-from anabranch.sandbox.wire.refusal import Refused
+from anabranch.sandbox.wire.refusal import Refused, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -252,13 +252,16 @@ def _read_multi_index(decoder: Decoder, payload: Any) -> Any:
 def _read_labels(decoder: Decoder, node: Any) -> Any:
     """An index that pandas will look at for repeated labels.
 
-    Unless they are in order it hashes them, and numbers not with a secret: chosen ones take
-    time in the square of their count.
+    Unless each is larger than the one before it hashes them, and numbers not with a secret:
+    chosen ones take time in the square of their count.
     """
     index = _read_index(decoder, node)
     if isinstance(index, _pd.RangeIndex):
         _look_at_length(decoder, index, has_data=False)
-    elif not index.is_monotonic_increasing and set(map(type, index.array)) != {str}:
+    elif index.is_monotonic_increasing:
+        if (index[1:] == index[:-1]).any():
+            raise Refused("it has labels that are repeated")
+    elif set(map(type, index.array)) != {str}:
         decoder.unordered(len(index))
     return index
 
@@ -322,7 +325,7 @@ def _frame(encoder: Encoder, frame: Any) -> Any:
         try:
             others.append([at, _column(encoder, series)])
         except Refused as refused:
-            raise refused.at(f"[{label!r}]") from None
+            raise refused.at(f"[{shown(label)}]") from None
     blocks = [
         [name, places, encoder.buffer(*pieces)] for name, (places, pieces) in alike.items()
     ]
@@ -352,14 +355,14 @@ def _read_frame(decoder: Decoder, payload: Any) -> Any:
         array = view(decoder, name, (len(places), len(index)), "C", at)
         if array.dtype.kind not in "biufcmM":
             raise Refused("it has a block of a type that is not on the list")
-        if places == list(range(len(columns))):
+        if len(places) == len(columns) and places == list(range(len(columns))):
             whole_block = array
         found.update(zip(whole(places, *[int] * len(places)), array, strict=True))
     for place, node in [parts(other, 2) for other in others]:
         found[place] = _read_column(decoder, node)
         if len(found[place]) != len(index):
             raise Refused("it has a column that is not as long as its index")
-    if set(map(type, found)) - {int} or sorted(found) != list(range(len(columns))):
+    if len(found) != len(columns) or set(found) != set(range(len(columns))):
         raise Refused("it has not the columns that it names")
     if whole_block is not None and len(columns):
         frame = _pd.DataFrame(whole_block.T, index=index, copy=False)
