@@ -98,6 +98,10 @@ def read_by_dots() -> Any:
     return Path(HOST["granted"] + "/../secret").read_text()
 
 
+def read_above_root() -> Any:
+    return Path("/.." + HOST["secret"]).read_text()
+
+
 def read_granted() -> Any:
     return Path(HOST["granted"] + "/file").read_text()
 

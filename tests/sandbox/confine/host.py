@@ -26,7 +26,7 @@ def host(user: int) -> Iterator[dict[str, Any]]:
         facts = _files(folder) | _sockets(stack, folder)
         for path in (folder, *folder.rglob("*")):
             if "root" not in path.name and not path.is_symlink():
-                os.chown(path, user, user)
+                os.chown(path, user, user if os.geteuid() == 0 else -1)
         facts["target"] = target = _target(stack, user)
         maps = Path(f"/proc/{target}/maps").read_text()
         facts["address"] = int(maps.split("-")[0], 16)
@@ -98,13 +98,10 @@ def _sockets(stack: contextlib.ExitStack, folder: Path) -> dict[str, Any]:
 
 
 def _target(stack: contextlib.ExitStack, user: int) -> int:
-    target = subprocess.Popen(
-        ["/bin/sleep", "600"],
-        user=user,
-        group=user,
-        extra_groups=[],
-        env={"TOKEN": "secret"},
-    )
+    become: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        become = {"user": user, "group": user, "extra_groups": []}
+    target = subprocess.Popen(["/bin/sleep", "600"], env={"TOKEN": "secret"}, **become)
     stack.callback(target.wait)
     stack.callback(target.kill)
     return target.pid

@@ -94,13 +94,14 @@ def _main(spec: dict[str, Any]) -> None:
     grants += [Scratch(scratch)] if scratch else []
     limits = Limits(**spec["limits"])
     attacks.HOST.update(spec["facts"])
-    if spec["user"]:
+    becomes = spec["user"] if os.geteuid() == 0 else 0
+    if becomes:
         _load(spec["preload"])
         os.setgroups([])
-        os.setresgid(*[spec["user"]] * 3)
-        os.setresuid(*[spec["user"]] * 3)
+        os.setresgid(*[becomes] * 3)
+        os.setresuid(*[becomes] * 3)
     confine.enter(layers)
-    if not spec["user"]:  # root can still read what only root may
+    if not becomes:  # root can still read what only root may
         _load(spec["preload"])
     confine.hide_file_system(grants, layers, scratch=bool(scratch))
     confine.drop_privileges(layers, scratch=bool(scratch))

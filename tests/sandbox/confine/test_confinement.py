@@ -33,7 +33,7 @@ everyone = pytest.mark.parametrize("user", USERS)
 
 FILES = """
 read_secret list_folder stat_secret append_to_secret truncate_secret chmod_secret utime_secret
-remove_secret hard_link symbolic_link make_file read_through_link read_by_dots open_as_path
+remove_secret hard_link symbolic_link make_file read_through_link read_by_dots read_above_root open_as_path
 folder_of_processes fresh_proc environment_of_target memory_of_target
 working_folder_by_descriptor escape_by_chroot open_by_handle read_root_only own_by_root
 """.split()
