@@ -153,7 +153,8 @@ async def _while_alive(peer: Peer, work: Coroutine[Any, Any, wire.Message]) -> w
     """
     task = asyncio.ensure_future(work)
     try:
-        await asyncio.wait({task, peer.over}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {task, peer.over}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if peer.ended:
             await peer.receive()  # raises why
         return task.result()

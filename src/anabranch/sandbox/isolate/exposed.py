@@ -100,12 +100,11 @@ class Desk:
 
     def _arguments(self, call: speech.Heard) -> tuple[list[Any], dict[str, Any]]:
         asked: Any = call.value(max_bytes=self._most)
-        if not (type(asked) is list and [type(part) for part in asked] == [list, dict]):
-            raise ValueRefused(path="arguments", reason="they must be a list and a dict")
-        args: list[Any] = asked[0]
-        kwargs: dict[Any, Any] = asked[1]
-        if not all(type(key) is str for key in kwargs):
-            raise ValueRefused(path="arguments", reason="keywords must be text")
+        if not (_is(asked, list) and len(asked) == 2):
+            raise ValueRefused(path="arguments", reason="they are not a pair")
+        args, kwargs = asked
+        if not (_is(args, list) and _is(kwargs, dict) and all(_is(k, str) for k in kwargs)):
+            raise ValueRefused(path="arguments", reason="they are no list and no keywords")
         return args, kwargs
 
 
@@ -119,6 +118,10 @@ async def _called(exposed: Exposed, args: list[Any], kwargs: dict[str, Any]) -> 
         if deadline.expired():
             raise TimeoutError(f"it took longer than {exposed.call_s} s") from None
         raise
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind
 
 
 def _failed(text: str) -> wire.Message:

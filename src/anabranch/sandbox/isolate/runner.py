@@ -169,6 +169,8 @@ def _told(error: BaseException, name: str) -> Raised:
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}. Only what Sandbox(imports=[...]) names can be imported"
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 

@@ -30,14 +30,19 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from anabranch.sandbox import wire
-from anabranch.sandbox.confine.capabilities import drop_privileges
-from anabranch.sandbox.confine.landlock import restrict_paths
-from anabranch.sandbox.confine.layers import Layer
-from anabranch.sandbox.confine.mounts import fresh_scratch, hide_file_system
-from anabranch.sandbox.confine.namespaces import enter
-from anabranch.sandbox.confine.probe import probe
-from anabranch.sandbox.confine.rlimits import set_rlimits
-from anabranch.sandbox.confine.seccomp import filter_calls
+from anabranch.sandbox.confine import (
+    Found,
+    Layer,
+    drop_privileges,
+    enter,
+    filter_calls,
+    fresh_scratch,
+    hide_file_system,
+    probe,
+    program,
+    restrict_paths,
+    set_rlimits,
+)
 from anabranch.sandbox.isolate import child, speech, standard
 from anabranch.sandbox.isolate.runner import Runner
 from anabranch.sandbox.limits import Grant, Limits, ReadOnly, Scratch
@@ -83,7 +88,7 @@ def prepare(order: Mapping[str, Any]) -> tuple[Setting, dict[str, Any]]:
     Raises:
         Refused: Layers are missing that the order requires, or an import failed.
     """
-    found = probe()
+    found = _found(order["found"]) if order["found"] else probe()
     if order["full"] and found.missing:
         told = json.dumps({str(layer): why for layer, why in found.missing.items()})
         raise Refused("missing", told)
@@ -105,6 +110,14 @@ def prepare(order: Mapping[str, Any]) -> tuple[Setting, dict[str, Any]]:
         "missing": {str(layer): why for layer, why in found.missing.items()},
         "landlock_abi": found.landlock_abi,
     }
+
+
+def _found(facts: Mapping[str, Any]) -> Found:
+    return Found(
+        available=frozenset(map(Layer, facts["available"])),
+        missing={Layer(layer): why for layer, why in facts["missing"].items()},
+        landlock_abi=facts["landlock_abi"],
+    )
 
 
 def _grant(kind: str, value: Any) -> Grant:
@@ -169,6 +182,8 @@ class Zygote:
                 self._fork(**json.loads(order))
 
     def _fork(self, number: int, limits: dict[str, Any]) -> None:
+        # Compiled here, once, for all the children that are to be alike.
+        program(processes=limits["processes"], files=bool(self._setting.grants))
         here, there = socket.socketpair()
         with here, there:
             try:
