@@ -9,7 +9,6 @@ import pty
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
@@ -47,15 +46,6 @@ def test_help_has_an_example_and_the_exit_statuses(
     assert f"  anabranch {command}" in shown.partition("example")[2]
     assert "exit status:" in shown
     assert max(map(len, shown.splitlines())) <= 86
-
-
-def test_help_and_version_answer_at_once(tmp_path: Path) -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        anabranch("--version", cwd=tmp_path)
-        return time.perf_counter() - began
-
-    assert min(seconds() for _ in range(5)) < 0.15
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -37,8 +37,8 @@ PACKAGES = [
 def loaded_by(statement: str) -> tuple[set[str], float]:
     """The top-level modules that *statement* loads in a new process, and its seconds."""
     program = (
-        "import json, sys, time; before = set(sys.modules); start = time.perf_counter(); "
-        f"{statement}; seconds = time.perf_counter() - start; "
+        "import json, sys, time; before = set(sys.modules); start = time.process_time(); "
+        f"{statement}; seconds = time.process_time() - start; "
         "print(json.dumps([sorted(set(sys.modules) - before), seconds]))"
     )
     done = subprocess.run(
