@@ -428,6 +428,8 @@ def _more(value: Value) -> Value:
 
 def _stored(value: Value) -> Value:
     """What is put at a key that may be a slice, which would run through it."""
+    if type(value) is range:
+        return consumed(value)
     return live(_counted(value)) if hasattr(type(value), "__next__") else value
 
 

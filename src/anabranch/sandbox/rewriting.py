@@ -130,8 +130,8 @@ class _Guarding(ast.NodeTransformer):
         )
         known = self._kinds.is_number(node.value) or self._kinds.is_sized(node.value)
         self.generic_visit(node)
-        if spreads:
-            node.value = _call("$spread", node.value, node.value)
+        if spreads and not self._kinds.is_number(node.value):
+            node.value = _call("$more" if keyed else "$spread", node.value, node.value)
         elif keyed and not known:
             node.value = _call("$stored", node.value, node.value)
         return node
@@ -224,7 +224,7 @@ def _yields(node: ast.AST) -> bool:
 def _takes_all(target: ast.expr) -> bool:
     """Whether an assignment would run through all of its value at once."""
     if isinstance(target, ast.Subscript):
-        return isinstance(target.slice, (ast.Slice, ast.Tuple))
+        return isinstance(target.slice, ast.Slice)
     return any(isinstance(part, ast.Starred) for part in ast.walk(target))
 
 
