@@ -186,7 +186,9 @@ def test_canaries_trip_when_they_are_touched(tmp_path):
         rows.append(2)
         error = ValueError(f"it is {text}")
         error.add_note(given.HOST_SECRET)
-        tripped = canaries.tripped({"a": (environment,)}, error, canaries.fill("{escaped}"))
+        tripped = canaries.tripped(
+            {"a": (environment,)}, error, eval(str(canaries.fill("'{escaped}'")))
+        )
     assert set(tripped) == {
         *("file", "granted folder changed", "environment", "secret file", "tcp"),
         *("host process", "input rows", "host memory", "escaped"),

@@ -169,7 +169,8 @@ class Canaries:
             "secret_file": lambda: str(self._secret_file),
             "granted": lambda: str(self._granted),
             "secret_env": lambda: self._env,
-            "escaped": lambda: self._escaped,
+            # Spelled otherwise than its value, for tracebacks quote the source.
+            "escaped": lambda: f"\\x{ord(self._escaped[0]):x}{self._escaped[1:]}",
             "port": lambda: self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0)),
             "port6": lambda: self._listen("tcp6", socket.AF_INET6, ("::1", 0)),
             "udp_port": lambda: self._listen("udp", socket.AF_INET, ("127.0.0.1", 0)),
@@ -242,9 +243,9 @@ class Canaries:
         changed = []
         for label, was in self._state.items():
             holder = dict(_holder(label))
-            found = [k for k, v in was.items() if holder.get(k, _GONE) is not v]
+            found = [k for k, v in was.items() if _differs(holder.get(k, _GONE), v)]
             if label == "builtins" or ":" in label:  # modules import their parts lazily
-                found += [key for key in holder if key not in was]
+                found += [key for key in holder if key not in was and key not in _CACHES]
             _restore(label, was, found)
             changed += [f"{label}.{key}" for key in found]
         return changed
@@ -260,6 +261,7 @@ class Canaries:
 
 
 _GONE = object()
+_CACHES = {"__slotnames__"}  # what pickling leaves in a class
 
 
 def _forget_kept() -> None:
@@ -277,6 +279,14 @@ def _host_state() -> dict[str, dict[str, object]]:
     labels += [f"{module}:{name}" for module, name in _CLASSES if module in sys.modules]
     labels += [f"{given.__name__}:Account"]
     return {label: dict(_holder(label)) for label in labels}
+
+
+def _differs(value: object, was: object) -> bool:
+    if value is was:
+        return False
+    # Importing pandas makes some of these anew, with the same value.
+    plain = type(value) is type(was) and type(was) in {str, int, float, tuple, list}
+    return not plain or value != was
 
 
 def _restore(label: str, was: dict[str, object], keys: list[str]) -> None:
