@@ -85,7 +85,7 @@ def test_killed_while_a_request_is_on_its_way(lab: Lab) -> None:
         try:
             return (await lab.sandbox.run("1")).value
         except IsolateDied:
-            return 1  # it was given to a child that was about to die
+            return 1  # the signal was sent, and had not arrived when it was given
 
     assert lab.do(story()) == 1
 
@@ -452,10 +452,10 @@ def away(*sizes: int) -> bytes:
         (
             "first, second = room(1), room(1)\nheld = mmap.mmap(second, 4096)\n",
             away(1, 1, 1),
-            "still write",
+            "more memory than one message",
         ),
     ],
-    ids=["none", "too small", "still mapped", "the second still mapped"],
+    ids=["none", "too small", "still mapped", "two of them"],
 )
 def test_shared_memory_that_is_not_what_it_should_be_is_no_answer(
     lab: Lab, body: Any, answer: Any, reason: Any

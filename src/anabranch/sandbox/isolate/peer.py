@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 from contextlib import suppress
@@ -66,6 +67,7 @@ class Peer:
         self._pidfd = pidfd
         self._most = FACTS_BYTES
         self._frames = wire.Frames(self._most)
+        self._held = bytearray()
         self._arrived: list[wire.Frame] = []
         self._end: Exception | None = None
         self._waiting: asyncio.Future[None] | None = None
@@ -82,8 +84,16 @@ class Peer:
     def expect(self, most_bytes: int) -> None:
         """From now on take messages with buffers of so many bytes, all together."""
         self._most = most_bytes + FACTS_BYTES
-        if not self._frames.pending:
+        if not (self._held or self._frames.pending):
             self._frames = wire.Frames(self._most)
+
+    def is_alive(self) -> bool:
+        """Whether it can be given something to do: what the kernel says right now."""
+        if self._end is not None:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     async def send(self, message: wire.Message) -> None:
         """Send a message.
@@ -151,7 +161,7 @@ class Peer:
 
     def _readable(self) -> None:
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
+            data: bytes | bytearray = self._socket.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -159,6 +169,10 @@ class Peer:
         if not data:
             self._finish(Gone())
             return
+        self._held += data
+        if len(self._held) < self._frames.wanted:  # so a long frame is looked at once
+            return
+        data, self._held = self._held, bytearray()
         try:
             self._arrived += self._frames.feed(data)
         except ValueRefused as refused:
@@ -219,7 +233,8 @@ class Peer:
     async def _make_room(self, size: object) -> None:
         if type(size) is not int or not 0 < size <= self._most:
             raise speech.Forged(f"a wish for {size!r:.40} bytes of memory")
-        self._leave_room()
+        if self._room is not None:  # it could keep one after the other
+            raise speech.Forged("a wish for more memory than one message needs")
         self._room = memory.room(size)
         wish = speech.say({"do": "room"})
         await self._send(speech.framed(wish, apart=False), self._room)

@@ -135,7 +135,7 @@ class Pool:
     def _idle_one(self) -> Peer | None:
         while self._idle:
             peer = self._idle.popleft()
-            if not peer.ended:
+            if peer.is_alive():
                 if not self._idle:
                     self._refill()
                 return peer

@@ -119,9 +119,14 @@ def _keep_last_value(tree: ast.Module) -> bool:
     """Makes ``expression`` at the end ``name = expression``; False if there is none."""
     if not tree.body or not isinstance(last := tree.body[-1], ast.Expr):
         return False
-    target = ast.Name(_VALUE, ast.Store())
-    kept = ast.Assign([target], last.value)
-    tree.body[-1] = ast.fix_missing_locations(ast.copy_location(kept, last))
+    place: Any = {
+        "lineno": last.lineno,
+        "col_offset": last.col_offset,
+        "end_lineno": last.end_lineno,
+        "end_col_offset": last.end_col_offset,
+    }
+    target = ast.Name(_VALUE, ast.Store(), **place)
+    tree.body[-1] = ast.Assign([target], last.value, **place)
     return True
 
 
