@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import Context, copy_context
 from types import CodeType
 from typing import Any, Final
@@ -27,6 +28,7 @@ Value = Any
 
 MEMORY_BYTES: Final = 2**30
 _BUILTIN_NAMES: Final = frozenset(ALLOWED_BUILTINS) - {"__import__"}
+_WITHHELD: Final = frozenset(dir(builtins)) - _BUILTIN_NAMES
 _BUILTINS: Final = {name: ALLOWED_BUILTINS[name] for name in _BUILTIN_NAMES}
 
 
@@ -77,9 +79,9 @@ def safe_eval(
 
         return isolated.run(
             source, "eval", names, timeout_seconds, frozenset(allow_imports), memory_bytes
-        )[0]
-    code, space = _prepared(source, "eval", names, frozenset(allow_imports))
-    return _run(code, space, timeout_seconds, memory_bytes, _result)
+        )
+    code, space = prepared(source, "eval", names, frozenset(allow_imports))
+    return _run(lambda: value_of(code, space), timeout_seconds, memory_bytes)
 
 
 def safe_exec(
@@ -103,13 +105,10 @@ def safe_exec(
 
         bound = isolated.run(
             source, "exec", names, timeout_seconds, frozenset(allow_imports), memory_bytes
-        )[1]
-    else:
-        code, space = _prepared(source, "exec", names, frozenset(allow_imports))
-        given = dict(space)
-        bound = _run(
-            code, space, timeout_seconds, memory_bytes, lambda _: _changed(space, given)
         )
+    else:
+        code, space = prepared(source, "exec", names, frozenset(allow_imports))
+        bound = _run(lambda: names_of(code, space), timeout_seconds, memory_bytes)
     target = locals if locals is not None else globals
     if target is not None:
         target.update(bound)
@@ -123,9 +122,10 @@ def _given(*mappings: Mapping[str, Value] | None) -> dict[str, Value]:
     return names
 
 
-def _prepared(
+def prepared(
     source: str | bytes, mode: Mode, names: dict[str, Value], imports: frozenset[str]
 ) -> tuple[CodeType, dict[str, Value]]:
+    """A source that the policy allows, compiled, and the names it runs with."""
     if not isinstance(source, (str, bytes)):
         parsed(source, mode)
     code = compiled(source, mode, frozenset(names), imports)
@@ -149,8 +149,10 @@ def compiled(
         SyntaxError: If it is not Python.
     """
     tree = parsed(source, mode)
-    builtins = _BUILTIN_NAMES - given
-    checked(tree, Policy(builtins=builtins, imports=imports))
+    policy = Policy(
+        builtins=_BUILTIN_NAMES - given, withheld=_WITHHELD - given, imports=imports
+    )
+    checked(tree, policy)
     try:
         return compile(guarded(tree, given=given), "<sandbox>", mode, dont_inherit=True)
     except RecursionError:
@@ -163,20 +165,21 @@ def _imported(imports: Collection[str], name: str) -> Value:
     return view_of(name) if name in imports else refuse(f"import of {name}", "not allowed")
 
 
-def _run(
-    code: CodeType,
-    space: dict[str, Value],
-    timeout_s: float,
-    memory_bytes: int | None,
-    result: Any,
-) -> Value:
+def _run(call: Callable[[], Value], timeout_s: float, memory_bytes: int | None) -> Value:
     if not timeout_s > 0:
         raise UsageError(f"timeout_seconds must be positive, not {timeout_s!r}")
+    return plainly(lambda: watched(call, timeout_s, memory_bytes))
+
+
+def plainly(call: Callable[[], Value]) -> Value:
+    """What a call of contained code gives; what it raises has nothing of the code in it.
+
+    Raises:
+        SandboxError: If it was stopped, or raised what has no class of Python's own.
+        Exception: What it raised, anew.
+    """
     try:
-        # The tree that was judged is what was compiled; its builtins are ours.
-        return watched(
-            lambda: result(_context().run(eval, code, space)), timeout_s, memory_bytes
-        )
+        return call()
     except Stopped as stopped:
         raise stopped.error from None
     except SandboxError:
@@ -186,16 +189,26 @@ def _run(
     raise raised
 
 
+def value_of(code: CodeType, space: dict[str, Value]) -> Value:
+    """The plain value of an expression."""
+    # The tree that was judged is what was compiled; its builtins are ours.
+    value = _context().run(eval, code, space)
+    return values.copied_out(value, "the value")
+
+
+def names_of(code: CodeType, space: dict[str, Value]) -> dict[str, Value]:
+    """The names that statements bind to plain values."""
+    given = dict(space)
+    _context().run(exec, code, space)
+    return _changed(space, given)
+
+
 def _context() -> Context:
     """A context in which nothing that the code sets is seen by the program."""
     context = copy_context()
     if "decimal" in sys.modules:
         context.run(limited_decimals)
     return context
-
-
-def _result(value: Value) -> Value:
-    return values.copied_out(value, "the value")
 
 
 def _changed(space: Mapping[str, Value], given: Mapping[str, Value]) -> dict[str, Value]:

@@ -31,9 +31,12 @@ from anabranch.sandbox.guards import (
 )
 from anabranch.sandbox.names import is_private
 
-__all__ = ["attribute", "view_of"]
+__all__ = ["LIBRARIES", "attribute", "view_of"]
 
 Value = Any
+
+#: What there are views of here.
+LIBRARIES: Final = frozenset({"numpy", "pandas"})
 
 
 def attribute(value: Value, name: str) -> Value:
@@ -523,6 +526,15 @@ def _spaced(
     return _judged(name, function, *args, **named)
 
 
+def _fitted(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    degree = named.get("deg", args[2] if len(args) > 2 else 0)
+    if not isinstance(degree, int) or degree > 50:
+        too_large("polyfit()", 50, "degrees")
+    return _judged(name, function, *args, **named)
+
+
 def _repeated(
     name: str, function: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
@@ -550,6 +562,7 @@ _sized: Final[Mapping[str, Callable[..., Value]]] = {
     **dict.fromkeys(("zeros", "ones", "full", "eye", "identity", "tri", "indices"), _made),
     **dict.fromkeys(("linspace", "logspace", "geomspace"), _spaced),
     **dict.fromkeys(("tile", "repeat", "broadcast_to"), _repeated),
-    **dict.fromkeys(("outer", "kron", "meshgrid"), _crossing),
+    **dict.fromkeys(("outer", "kron", "meshgrid", "convolve"), _crossing),
     "arange": _arange,
+    "polyfit": _fitted,
 }

@@ -26,10 +26,13 @@ class Policy:
 
     Args:
         builtins: The names that mean something from the start, and keep their meaning.
+        withheld: Builtins of Python that are not offered: unless the source gives one a
+            meaning of its own, it is refused before it runs rather than unknown then.
         imports: The modules that an import statement may name.
     """
 
     builtins: frozenset[str]
+    withheld: frozenset[str]
     imports: frozenset[str]
 
 
@@ -83,6 +86,7 @@ def checked(tree: ast.Module | ast.Expression, policy: Policy) -> None:
 class _Checker:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._bound: frozenset[str] = frozenset()
         self._special: dict[type[ast.AST], Callable[..., None]] = {
             ast.Name: self._name,
             ast.Attribute: self._attribute,
@@ -106,6 +110,7 @@ class _Checker:
     def check(self, tree: ast.AST) -> None:
         # Annotations are judged too, though rewriting drops them: nobody wants to read
         # a source in which they are the one place where anything may be said.
+        self._bound = _bound_names(tree)
         todo: list[ast.AST] = [tree]
         while todo:
             node = todo.pop()
@@ -121,6 +126,8 @@ class _Checker:
     def _name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
             _refuse_private(node.id, node, "the name")
+            if node.id in self._policy.withheld and node.id not in self._bound:
+                raise _refusal(node, f"the builtin {node.id!r}", "it is not offered")
         else:
             self._binds(node.id, node)
 
@@ -234,6 +241,26 @@ class _Checker:
             raise _refusal(
                 node.target, "`async for`", "nothing awaits here; use the isolate"
             )
+
+
+def _bound_names(tree: ast.AST) -> frozenset[str]:
+    """Every name that is bound somewhere in a tree."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(name, ast.Store()) | ast.arg(name) | ast.FunctionDef(name):
+                names.add(name)
+            case ast.alias(name, asname):
+                names.add(asname or name)
+            case ast.ExceptHandler(_, str(name)):
+                names.add(name)
+            case ast.MatchAs(_, str(name)) | ast.MatchStar(str(name)):
+                names.add(name)
+            case ast.MatchMapping(rest=str(name)):
+                names.add(name)
+            case _:
+                pass
+    return frozenset(names)
 
 
 def _leaving(node: ast.AST, *, loop: bool = False) -> Iterator[ast.AST]:

@@ -101,7 +101,8 @@ class Sandbox:
 
         Returns:
             The value of its last statement, if that is an expression, what it printed, and
-            what it raised: that is not raised here, see :meth:`Result.unwrap`.
+            what it raised: that is not raised here, see :meth:`Result.unwrap`. What it
+            printed is lost where an error is raised here.
 
         Raises:
             LimitExceeded: It needed more time (:class:`TimeLimitExceeded`), memory or room

@@ -347,7 +347,8 @@ def _texts(value: object, *, depth: int) -> Iterator[str]:
             yield from _texts(key, depth=depth - 1)
             yield from _texts(item, depth=depth - 1)
     elif kind in {list, tuple, set, frozenset}:
-        for item in value:  # type: ignore[attr-defined]
+        # Each object once: a long text may be in a list a thousand times.
+        for item in {id(item): item for item in value}.values():  # type: ignore[attr-defined]
             yield from _texts(item, depth=depth - 1)
     elif kind in _printable():
         with contextlib.suppress(Exception):

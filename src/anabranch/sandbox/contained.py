@@ -1,0 +1,55 @@
+"""The policy's part in a confined process: it judges and runs what it is sent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from anabranch.errors import SandboxError
+from anabranch.sandbox import evaluation, frames, patterns
+from anabranch.sandbox.guards import Given
+from anabranch.sandbox.modules import view_of
+
+__all__ = ["answer"]
+
+# The process can load nothing later, and each run begins with what is made here.
+assert patterns.offered()
+for _library in frames.LIBRARIES & set(sys.modules):
+    view_of(_library)
+
+# What the parent sends is plain; what the code makes of it may be anything.
+Value = Any
+
+
+def answer(
+    request: Mapping[str, Value], functions: Mapping[str, Value]
+) -> dict[str, Value]:
+    """What a source gives, or raises, as plain data.
+
+    Args:
+        request: The source and its mode, the values, modules and imports it is given.
+        functions: Functions of the parent that it is given.
+    """
+    modules: dict[str, Given] = {
+        name: view_of(of) for name, of in request["modules"].items()
+    }
+    names = {**request["values"], **modules, **functions}
+    imports = frozenset(request["imports"])
+    try:
+        code, space = evaluation.prepared(
+            request["source"], request["mode"], names, imports
+        )
+        run = evaluation.value_of if request["mode"] == "eval" else evaluation.names_of
+        return {"gives": evaluation.plainly(lambda: run(code, space))}
+    except SandboxError as error:
+        return {"stopped": type(error).__name__, "facts": _facts(error)}
+    except SyntaxError as error:
+        return {"raised": "SyntaxError", "args": [str(error)], "notes": []}
+    except Exception as error:
+        notes = list(getattr(error, "__notes__", ()))
+        return {"raised": type(error).__name__, "args": list(error.args), "notes": notes}
+
+
+def _facts(error: SandboxError) -> dict[str, Value]:
+    return {"message": str(error), **vars(error)}
