@@ -219,7 +219,21 @@ def test_a_stopped_child_is_ended_by_the_time_limit(lab: Lab) -> None:
 def test_a_child_that_does_not_read_is_ended_by_the_time_limit(lab: Lab) -> None:
     call = frame({"is": "call", "name": "f"}, (b"t[[],{}]",))
     with pytest.raises((TimeLimitExceeded, IsolateDied)):
-        send(lab, call, limits=Limits(wall_s=0.5), expose={"f": lambda: "x" * 200_000})
+        send(lab, call, limits=Limits(wall_s=0.5), expose={"f": lambda: "x" * 250_000})
+
+
+def test_the_end_of_the_zygote_reaches_who_waits_to_send(lab: Lab) -> None:
+    answer = "x" * 250_000
+    call = frame({"is": "call", "name": "f"}, (b"p[[],{}]",))
+    pid = zygote(lab.sandbox)
+
+    async def fills() -> str:
+        # A second answer finds no room: nobody reads the first.
+        asyncio.get_running_loop().call_later(0.2, os.kill, pid, signal.SIGKILL)
+        return answer
+
+    with pytest.raises(IsolateDied):
+        send(lab, call, expose={"f": fills})
 
 
 def test_half_a_message_is_ended_by_the_time_limit(lab: Lab) -> None:

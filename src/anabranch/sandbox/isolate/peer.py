@@ -192,7 +192,9 @@ class Peer:
         if self._end is None:
             self._end = why
             self.over.set_result(None)
+            # Both, and before it is closed: its number may soon be another's.
             self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
             self._wake()
 
     def _wake(self) -> None:
@@ -227,7 +229,8 @@ class Peer:
         try:
             await able
         finally:
-            self._loop.remove_writer(self._socket)
+            if self._end is None:
+                self._loop.remove_writer(self._socket)
             self._waiting = None
 
     async def _make_room(self, size: object) -> None:
