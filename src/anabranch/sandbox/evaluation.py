@@ -78,7 +78,12 @@ def safe_eval(
         from anabranch.sandbox import isolated
 
         return isolated.run(
-            source, "eval", names, timeout_seconds, frozenset(allow_imports), memory_bytes
+            source,
+            "eval",
+            names,
+            timeout_s=timeout_seconds,
+            imports=frozenset(allow_imports),
+            memory_bytes=memory_bytes,
         )
     code, space = prepared(source, "eval", names, frozenset(allow_imports))
     return _run(lambda: value_of(code, space), timeout_seconds, memory_bytes)
@@ -104,7 +109,12 @@ def safe_exec(
         from anabranch.sandbox import isolated
 
         bound = isolated.run(
-            source, "exec", names, timeout_seconds, frozenset(allow_imports), memory_bytes
+            source,
+            "exec",
+            names,
+            timeout_s=timeout_seconds,
+            imports=frozenset(allow_imports),
+            memory_bytes=memory_bytes,
         )
     else:
         code, space = prepared(source, "exec", names, frozenset(allow_imports))
@@ -126,8 +136,8 @@ def prepared(
     source: str | bytes, mode: Mode, names: dict[str, Value], imports: frozenset[str]
 ) -> tuple[CodeType, dict[str, Value]]:
     """A source that the policy allows, compiled, and the names it runs with."""
-    if not isinstance(source, (str, bytes)):
-        parsed(source, mode)
+    if type(source) not in (str, bytes):
+        parsed(source, mode)  # refuses it, also if it could not be a key of the cache
     code = compiled(source, mode, frozenset(names), imports)
     space = values.copied_in(names)
     space.update(GUARDS)

@@ -6,12 +6,14 @@ where it takes an expression as text, that is judged like a source, by a smaller
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import ast
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from anabranch.sandbox.frame_names import (
     KINDS,
@@ -124,8 +126,8 @@ def _is_label(value: Value, name: str, kind: str) -> bool:
 # ------------------------------------------------------------------------------ arguments
 
 _FORBIDDEN: Final = frozenset(
-    "backend buf compression doublequote encoding engine engine_kwargs global_dict into like"
-    " lines local_dict mode out parser path path_or_buf resolvers storage_options"
+    "backend buf compression doublequote encoding engine engine_kwargs global_dict into"
+    " like lines local_dict mode out parser path path_or_buf resolvers storage_options"
     " target".split()
 )
 _WIDE: Final = re.compile(r"^[<>=|]?[SUVa]\d{4,}$")
@@ -185,7 +187,7 @@ _BY_NAME: Final = (
 
 
 def _by_name(
-    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     name = getattr(method, "__name__", "this method")
     functions = [*args[:1], named.get("func"), named.get("function"), named.get("arg")]
@@ -215,7 +217,7 @@ def _judge_function(function: Value) -> None:
             _judge_function(each)
 
 
-def _named_aggregate(self: Value, method: Callable[..., Value], /, *args: Value,
+def _named_aggregate(_self: Value, method: Callable[..., Value], /, *args: Value,
                      **named: Value) -> Value:  # fmt: skip
     # Named aggregation gives pairs of a column, whose name is free, and a function.
     for value in named.values():
@@ -229,7 +231,7 @@ def _named_aggregate(self: Value, method: Callable[..., Value], /, *args: Value,
 
 
 def _pivot(
-    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     _judge_function(named.get("aggfunc"))
     if len(args) > 3:
@@ -238,7 +240,7 @@ def _pivot(
 
 
 def _text_only(
-    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     name = method.__name__
     if args:
@@ -247,7 +249,7 @@ def _text_only(
 
 
 def _to_dict(
-    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     if len(args) > 1:
         refuse("to_dict() into a class", "only `orient` is offered")
@@ -255,7 +257,7 @@ def _to_dict(
 
 
 def _expression(
-    self: Value, method: Callable[..., Value], /, expr: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, expr: Value, **named: Value
 ) -> Value:
     if set(named) - {"inplace"}:
         refuse(f"these arguments of {method.__name__}()", "only an expression is offered")
@@ -305,7 +307,7 @@ def _times(
 
 
 def _width(
-    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+    _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     for number in [*args, *named.values()]:
         if isinstance(number, int) and number > 10_000:
@@ -318,7 +320,7 @@ def _crossed(
 ) -> Value:
     other = args[0] if args else named.get("right")
     how = named.get("how", args[1] if len(args) > 1 else None)
-    if how == "cross" and hasattr(other, "__len__") and len(self) * len(other) > MAX_ITEMS:
+    if how == "cross" and isinstance(other, Sized) and len(self) * len(other) > MAX_ITEMS:
         too_large("merge()", MAX_ITEMS, "rows")
     return _judged(method.__name__, method, *args, **named)
 
@@ -385,11 +387,11 @@ def view_of(name: str) -> Given:
 
 
 def _view_of_pandas() -> Given:
-    import pandas
+    import pandas as pd
 
     names: dict[str, Value] = {}
     for name in PANDAS:
-        found = getattr(pandas, name, None)
+        found = getattr(pd, name, None)
         if isinstance(found, type):
             names[name] = Offered(found, partial(_judged, name, found), _makers(found))
         elif callable(found) and name not in ("IndexSlice", "NA", "NaT"):
@@ -424,7 +426,8 @@ def _module_pivot(function: Callable[..., Value], /, *args: Value, **named: Valu
 
 
 def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> Value:
-    import pandas
+    import pandas as pd
+    from pandas.tseries.frequencies import to_offset
 
     periods = named.get("periods", args[2] if len(args) > 2 else None)
     if isinstance(periods, (int, float)) and periods > MAX_ITEMS:
@@ -436,8 +439,8 @@ def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> 
     freq = named.get("freq", args[3] if len(args) > 3 else None)
     if start is not None and end is not None and periods is None and isinstance(freq, str):
         try:
-            step = pandas.Timedelta(pandas.tseries.frequencies.to_offset(freq))
-            count = (pandas.Timestamp(end) - pandas.Timestamp(start)) / step
+            step = pd.Timedelta(cast(Any, to_offset(freq)))
+            count = (pd.Timestamp(end) - pd.Timestamp(start)) / step
         except (ValueError, TypeError):
             count = 0  # a step of days and more: at most some hundred thousand
         if count > MAX_ITEMS:
@@ -446,31 +449,31 @@ def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> 
 
 
 def _view_of_numpy() -> Given:
-    import numpy
+    import numpy as np
 
     names: dict[str, Value] = {}
     for name in NUMPY:
-        found = getattr(numpy, name, None)
+        found = getattr(np, name, None)
         if found is None and name != "newaxis":
             continue
         if isinstance(found, type) or not callable(found):
             names[name] = found
         else:
             names[name] = partial(_sized.get(name, _judged), name, found)
-    own = numpy.random.RandomState()
+    own = np.random.RandomState()
     random = {
         name: partial(_made, name, getattr(own, name))
         for name in NUMPY_RANDOM
         if hasattr(own, name)
     }
-    random["default_rng"] = partial(_judged, "default_rng", numpy.random.default_rng)
+    random["default_rng"] = partial(_judged, "default_rng", np.random.default_rng)
     names["random"] = Given("module numpy.random", random)
     names["linalg"] = Given(
         "module numpy.linalg",
         {
-            name: partial(_judged, name, getattr(numpy.linalg, name))
+            name: partial(_judged, name, getattr(np.linalg, name))
             for name in NUMPY_LINALG
-            if hasattr(numpy.linalg, name)
+            if hasattr(np.linalg, name)
         },
     )
     return Given("module numpy", names)

@@ -8,12 +8,14 @@ then, where the :mod:`watch <anabranch.sandbox.watch>` can stop it.
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import re
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 from weakref import WeakSet
 
 from anabranch.errors import LimitExceeded, SandboxError, SourceRefused
@@ -201,11 +203,10 @@ def _may_multiply(a: Value, b: Value) -> None:
         if bits + sum(part.denominator.bit_length() for part in (a, b)) > MAX_BITS:
             too_large("this product", MAX_BITS, "bits")
         return
-    for sequence, times in ((a, b), (b, a)):
-        if isinstance(times, int) and hasattr(type(sequence), "__len__"):
-            if type(sequence) in _REPEATED and len(sequence) * times > MAX_ITEMS:
-                too_large("this repetition", MAX_ITEMS, "items")
-            return
+    for sequence, times in cast("tuple[tuple[Value, Value], ...]", ((a, b), (b, a))):
+        is_repetition = isinstance(times, int) and type(sequence) in _REPEATED
+        if is_repetition and len(sequence) * times > MAX_ITEMS:
+            too_large("this repetition", MAX_ITEMS, "items")
 
 
 _REPEATED: Final = (str, bytes, bytearray, list, tuple, deque)
@@ -470,7 +471,7 @@ def _width(method: str) -> Callable[..., Value]:
     return padded
 
 
-def _expandtabs(text: Value, tabsize: int = 8) -> Value:
+def _expandtabs(text: Value, tabsize: Value = 8) -> Value:
     if isinstance(tabsize, int) and tabsize * len(text) > MAX_ITEMS:
         too_large("expandtabs()", MAX_ITEMS, "characters")
     return text.expandtabs(tabsize)
@@ -529,11 +530,17 @@ def _not_in(item: Value) -> NoReturn:
 
 def _fromkeys(*args: Value) -> dict[Value, Value]:
     # As `dict.fromkeys(keys)` or of a dict: the first argument may be the dict itself.
-    keys, *value = args[1:] if args and type(args[0]) is dict and len(args) > 1 else args
-    return dict.fromkeys(consumed(keys), *value)
+    given = list(args[1:] if args and type(args[0]) is dict and len(args) > 1 else args)
+    return dict.fromkeys(consumed(given[0]), *given[1:])
 
 
-_TEXTS: Final = (str, bytes, bytearray)
+_OF_TEXTS: Final[dict[str, Callable[..., Value]]] = {
+    "join": _join,
+    "replace": _replace,
+    "translate": _translate,
+    "expandtabs": _expandtabs,
+    **{name: _width(name) for name in ("center", "ljust", "rjust", "zfill")},
+}
 #: Methods that need a look at what they are given, by class and name.
 METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
     (str, "format"): _format,
@@ -544,14 +551,8 @@ METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
     (dict, "fromkeys"): _fromkeys,
     **{
         (kind, name): guard
-        for kind in _TEXTS
-        for name, guard in (
-            ("join", _join),
-            ("replace", _replace),
-            ("translate", _translate),
-            ("expandtabs", _expandtabs),
-            *((name, _width(name)) for name in ("center", "ljust", "rjust", "zfill")),
-        )
+        for kind in (str, bytes, bytearray)
+        for name, guard in _OF_TEXTS.items()
     },
     **{
         (kind, name): _taking_all(kind, name)
@@ -565,14 +566,14 @@ METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
             (defaultdict, "update"),
             (
                 set,
-                "update difference intersection union symmetric_difference isdisjoint"
-                " issubset issuperset difference_update intersection_update"
-                " symmetric_difference_update",
+                """update difference intersection union symmetric_difference isdisjoint
+                issubset issuperset difference_update intersection_update
+                symmetric_difference_update""",
             ),
             (
                 frozenset,
-                "difference intersection union symmetric_difference isdisjoint issubset"
-                " issuperset",
+                """difference intersection union symmetric_difference isdisjoint issubset
+                issuperset""",
             ),
         )
         for name in names.split()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import builtins
 import functools
 from collections.abc import Callable
@@ -40,6 +42,7 @@ def run(
     source: str | bytes,
     mode: Mode,
     names: dict[str, Value],
+    *,
     timeout_s: float,
     imports: frozenset[str],
     memory_bytes: int | None,

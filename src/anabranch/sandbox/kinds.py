@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,18 +98,21 @@ def kinds_of(tree: ast.AST, given: Collection[str]) -> Kinds:
     known = {name for name, values in bindings.items() if None not in values}
     # The largest sets that agree with themselves: a sum that starts at 0 stays a number.
     kinds = Kinds(numbers=set(known), sized_names=set(known), growing=set())
-    for names, holds in (
-        (kinds.numbers, kinds.is_number),
-        (kinds.sized_names, kinds.is_sized),
-    ):
-        while wrong := {
-            name
-            for name in names
-            if not all(holds(value) for value in bindings[name] if value)
-        }:
-            names -= wrong
+    _reduce(kinds.numbers, kinds.is_number, bindings)
+    _reduce(kinds.sized_names, kinds.is_sized, bindings)
     kinds.growing |= _growing(bindings)
     return kinds
+
+
+def _reduce(
+    names: set[str],
+    holds: Callable[[ast.expr], bool],
+    bindings: dict[str, list[ast.expr | None]],
+) -> None:
+    while wrong := {
+        name for name in names if not all(holds(value) for value in bindings[name] if value)
+    }:
+        names -= wrong
 
 
 _INDEX: Final = ast.Constant(0)
@@ -202,6 +205,8 @@ def _used(node: ast.AST | None, *, times: bool) -> Iterator[tuple[str, bool]]:
             return  # the remainder is bounded, however large what it is taken of
         case ast.BinOp(_, op, _) if isinstance(op, _MULTIPLIES):
             times = True
+        case _:
+            pass
     for child in ast.iter_child_nodes(node):
         yield from _used(child, times=times)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import functools
 import importlib
 from collections.abc import Callable, Mapping
@@ -79,7 +81,7 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "heapq": _words("heapify heappop heappush heappushpop heapreplace merge"),
     "calendar": _words(
         "day_abbr day_name isleap leapdays month_abbr month_name monthrange timegm weekday"
-    ),  # fmt: skip
+    ),
     "html": _words("escape unescape"),
     "unicodedata": _words("category combining name normalize numeric"),
     "base64": _words("b64decode b64encode urlsafe_b64decode urlsafe_b64encode"),
@@ -89,7 +91,7 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "copy": (),
     "typing": _words(
         "Any Callable Dict Iterable Iterator List Optional Sequence Set Tuple Union"
-    ),  # fmt: skip
+    ),
 }
 
 
@@ -174,7 +176,10 @@ def _json() -> dict[str, Value]:
             default=default, separators=separators,
         )  # fmt: skip
 
-    return {"dumps": dumps, "loads": lambda text: json.loads(text)}
+    def loads(text: str) -> Value:
+        return json.loads(text)
+
+    return {"dumps": dumps, "loads": loads}
 
 
 def _statistics() -> dict[str, Value]:
@@ -287,12 +292,12 @@ def _fractions() -> dict[str, Value]:
     import re
     from fractions import Fraction
 
-    def made(value: Value = 0, denominator: Value = None) -> Value:
+    def made(value: Any = 0, denominator: Any = None) -> Value:
         if isinstance(value, str) and any(
             len(digits) > 4 for digits in re.findall(r"[eE][-+]?([0-9_]+)", value)
         ):
             too_large("this Fraction", 9_999, "digits")
-        return Fraction(value) if denominator is None else Fraction(value, denominator)
+        return Fraction(*(part for part in (value, denominator) if part is not None))
 
     return {"Fraction": Offered(Fraction, made, {})}
 

@@ -7,6 +7,8 @@ refused, and with several repetitions the text may only be short.
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import functools
 import re
 from collections.abc import Callable

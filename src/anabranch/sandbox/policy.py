@@ -49,7 +49,7 @@ _PLAIN: Final = (
     *(ast.operator, ast.unaryop, ast.cmpop, ast.arguments, ast.alias),
 )
 
-_REMEDY: Final = {
+_REMEDY: Final[dict[type[ast.AST], str]] = {
     ast.ClassDef: "use dicts and functions, or run the code in the isolate",
     ast.With: "a context manager could swallow the time limit; call its functions",
     ast.TryStar: "it binds groups of exceptions; use `except`",
@@ -58,7 +58,7 @@ _REMEDY: Final = {
     ast.AsyncWith: "nothing awaits here; use the isolate",
     ast.Await: "nothing awaits here; use the isolate",
 }
-_WORDS: Final = {
+_WORDS: Final[dict[type[ast.AST], str]] = {
     ast.ClassDef: "a class",
     ast.With: "`with`",
     ast.TryStar: "`except*`",
@@ -272,6 +272,8 @@ def _leaving(node: ast.AST, *, loop: bool = False) -> Iterator[ast.AST]:
             yield node
         case ast.FunctionDef() | ast.Lambda():
             return
+        case _:
+            pass
     inside = loop or isinstance(node, (ast.For, ast.While))
     for child in ast.iter_child_nodes(node):
         yield from _leaving(child, loop=inside)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Values of any type are what this module is about.
+# pyright: basic
 import functools
 from collections.abc import Callable, Mapping
 from types import ModuleType
