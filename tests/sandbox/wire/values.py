@@ -87,7 +87,7 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, (set, frozenset)):
         # NaN is not equal to itself, so members are paired by what they show.
-        return same(sorted(map(repr, one)), sorted(map(repr, other)))
+        return _shown(one) == _shown(other)
     if isinstance(one, dict):
         return same(list(one), list(other)) and same(
             list(one.values()), list(other.values())
@@ -97,6 +97,15 @@ def same(one: Any, other: Any) -> bool:
     if hasattr(one, "tzinfo") and not isinstance(one, pd.Timestamp):
         return repr(one) == repr(other) and one.fold == other.fold
     return bool(one == other) and repr(one) == repr(other)
+
+
+def _shown(value: Any) -> str:
+    """A key as text that does not depend on the order of sets."""
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__}{sorted(map(_shown, value))}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))},)"
+    return f"{value!r} with fold {getattr(value, 'fold', None)}"
 
 
 def same_array(one: Any, other: Any) -> None:

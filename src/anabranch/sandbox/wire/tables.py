@@ -146,7 +146,8 @@ def _text(encoder: Encoder, values: Any) -> Any:
     pa = _pyarrow()
     arrow = array.__arrow_array__(type=pa.large_string())
     if isinstance(arrow, pa.ChunkedArray):
-        arrow = arrow.combine_chunks()
+        # Combining copies even a single one.
+        arrow = arrow.chunk(0) if arrow.num_chunks == 1 else arrow.combine_chunks()
     # A slice of a column has the memory of all of it: take what belongs to it.
     count, first = len(arrow), arrow.offset
     _, ends, letters = arrow.buffers()
