@@ -413,6 +413,13 @@ def test_a_missing_layer_is_an_error_that_names_it_unless_accepted(
     assert asyncio.run(story()) == (2, {"seccomp": "not built in"})
 
 
+def test_where_there_is_no_linux_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = Sandbox(require="process")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(IsolateUnavailable, match="this is darwin"):
+        asyncio.run(sandbox.start())
+
+
 def test_an_import_that_is_not_there_is_an_error_that_names_it() -> None:
     with pytest.raises(UsageError, match="no_such_module_at_all"):
         asyncio.run(Sandbox(imports=["no_such_module_at_all"]).start())

@@ -136,8 +136,8 @@ def test_killed_while_it_writes_its_answer(
     make_room = Peer._make_room
 
     async def and_kill(peer: Any, size: Any) -> None:
+        kill(peer)  # it waits for this memory
         await make_room(peer, size)
-        kill(peer)
 
     monkeypatch.setattr(Peer, "_make_room", and_kill)
     with pytest.raises(IsolateDied, match="SIGKILL"):
