@@ -60,7 +60,7 @@ class Session:
             SandboxError: As :meth:`Sandbox.run` does.
             IsolateDied: The session has ended.
         """
-        table = {**self._table, **gathered(expose)}
+        table = {**self._table, **gathered(expose)} if expose else self._table
         async with self._turn:
             if self._peer.ended:
                 raise IsolateDied(

@@ -122,7 +122,11 @@ class Keeper:
             IsolateDied: It ended before it was ready.
         """
         if sys.platform != "linux":
-            raise unavailable({"linux": f"{sys.platform} has none of it"})
+            raise IsolateUnavailable(
+                f"code is contained by Linux, and this is {sys.platform}: run it in a "
+                "Linux container or virtual machine",
+                missing=("linux",),
+            )
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:

@@ -16,7 +16,7 @@ import linecache
 import sys
 import traceback
 import types
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -90,12 +90,17 @@ class Runner:
         name = FILE_NAME if self._count == 1 else f"<sandbox {self._count}>"
         out, err = Kept(output_bytes), Kept(output_bytes)
         value, error = None, None
-        with _standing_in(self._main, out, err):
-            try:
-                self._main.__dict__.update(values)
-                value = self._execute(source, name)
-            except BaseException as raised:  # SystemExit is data as well
-                error = _told(raised, name)
+        before = sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr
+        sys.modules["__main__"] = self._main
+        sys.stdin, sys.stdout, sys.stderr = io.StringIO(""), _text(out), _text(err)
+        try:
+            self._main.__dict__.update(values)
+            value = self._execute(source, name)
+        except BaseException as raised:  # SystemExit is data as well
+            error = _told(raised, name)
+        finally:
+            _flush()
+            sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr = before
         return Ran(value, error, out.content(), err.content())
 
     def _execute(self, source: str, name: str) -> object:
@@ -128,19 +133,6 @@ def _keep_last_value(tree: ast.Module) -> bool:
     target = ast.Name(_VALUE, ast.Store(), **place)
     tree.body[-1] = ast.Assign([target], last.value, **place)
     return True
-
-
-@contextlib.contextmanager
-def _standing_in(main: types.ModuleType, out: Kept, err: Kept) -> Generator[None]:
-    """The module ``__main__`` and the standard streams, as the code is to see them."""
-    before = sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr
-    sys.modules["__main__"] = main
-    sys.stdin, sys.stdout, sys.stderr = io.StringIO(""), _text(out), _text(err)
-    try:
-        yield
-        _flush()
-    finally:
-        sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr = before
 
 
 def _text(raw: Kept) -> io.TextIOWrapper:

@@ -18,6 +18,7 @@ ORDER_BYTES: Final = 1 << 18  # of a message between the parent and a zygote
 BROKEN: Final = 70  # a child's exit status: something of ours went wrong
 OUT_OF_MEMORY: Final = 71  # likewise: not even enough left to say so
 _KIND: Final = 0
+_dumps = json.JSONEncoder(check_circular=False).encode
 
 Part = bytes | memoryview
 
@@ -52,7 +53,7 @@ def say(
     pieces: list[tuple[Part, ...]] = [(part,) for part in parts]
     if value is not None:
         pieces += [(value.header,), *value.parts]
-    return wire.Message(json.dumps(facts).encode("ascii"), pieces)
+    return wire.Message(_dumps(facts).encode("ascii"), pieces)
 
 
 def is_large(message: wire.Message) -> bool:
