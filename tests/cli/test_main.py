@@ -17,7 +17,7 @@ import anabranch as package
 from anabranch.cli import main
 from tests.cli.command import PROGRAM, anabranch, environment
 
-COMMANDS = ["index", "ask", "demo", "run", "runs", "worker", "doctor"]
+COMMANDS = ["index", "ask", "demo", "run", "runs", "worker", "exec", "doctor"]
 RUNS = "list show events export start send resume retry fork cancel purge".split()
 
 

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from anabranch import __version__
-from anabranch.cli import ask, demo, doctor, index, run, runs, worker
+from anabranch.cli import ask, demo, doctor, execute, index, run, runs, worker
 from anabranch.cli._errors import guarded
 from anabranch.cli._help import EXIT_STATUSES
 
@@ -24,6 +24,7 @@ _COMMANDS = (
     run.COMMAND,
     runs.COMMAND,
     worker.COMMAND,
+    execute.COMMAND,
     doctor.COMMAND,
 )
 

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    checks = [*_machine(), *_packages(), *_models()]
+    checks = [*_machine(), *_sandbox(), *_packages(), *_models()]
     is_well = all(check.ok for check in checks if check.is_required)
     if args.json:
         print(json.dumps({"ok": is_well, "checks": [asdict(check) for check in checks]}))
@@ -134,6 +134,22 @@ def _sqlite() -> Check:
     return Check("machine", "SQLite", found, ok, remedy, is_required=True)
 
 
+def _sandbox() -> Iterator[Check]:
+    from anabranch.sandbox import Layer, probe
+
+    found = probe()
+    for layer in Layer:
+        why = found.missing.get(layer)
+        version = f", ABI {found.landlock_abi}" if layer == "landlock" and not why else ""
+        yield Check(
+            "sandbox",
+            str(layer),
+            why or f"holds{version}",
+            why is None,
+            "" if why is None else "without it, Sandbox needs require='process'",
+        )
+
+
 def _packages() -> Iterator[Check]:
     from anabranch.cli._extras import requirements
 
@@ -194,9 +210,9 @@ def _render(checks: Sequence[Check]) -> str:
         if check.group != group:
             group = check.group
             lines += [*([""] if lines else []), weight.bold(group)]
-        lines.append(f"  {_SIGNS[check.ok]} {check.name:<11} {plain(check.found)}")
+        lines.append(f"  {_SIGNS[check.ok]} {check.name:<12} {plain(check.found)}")
         if check.remedy:
-            lines.append(f"     {'':<11} {weight.dim(check.remedy)}")
+            lines.append(f"     {'':<12} {weight.dim(check.remedy)}")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anabranch.sandbox.confine import Found, Layer, probe
     from anabranch.sandbox.evaluation import safe_eval, safe_exec
     from anabranch.sandbox.isolate.exposed import Exposed
-    from anabranch.sandbox.limits import Limits, ReadOnly, Scratch
+    from anabranch.sandbox.limits import Grant, Limits, ReadOnly, Scratch
     from anabranch.sandbox.offered import ALLOWED_BUILTINS, ALLOWED_IMPORTS
     from anabranch.sandbox.result import CodeError, Result
     from anabranch.sandbox.sandbox import Sandbox
@@ -27,6 +27,7 @@ __all__ = [
     "CodeError",
     "Exposed",
     "Found",
+    "Grant",
     "Layer",
     "Limits",
     "ReadOnly",
@@ -46,6 +47,7 @@ _HOMES: Final = {
     "CodeError": "result",
     "Exposed": "isolate.exposed",
     "Found": "confine",
+    "Grant": "limits",
     "Layer": "confine",
     "Limits": "limits",
     "ReadOnly": "limits",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeAlias
 
 from anabranch.errors import UsageError
 
@@ -82,4 +83,5 @@ class Scratch:
             raise UsageError(f"Scratch takes a positive number of bytes, not {self.bytes}")
 
 
-Grant = ReadOnly | Scratch
+#: What contained code may be given of files.
+Grant: TypeAlias = ReadOnly | Scratch
