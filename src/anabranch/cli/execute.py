@@ -171,10 +171,10 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        if all(isinstance(key, str) for key, _ in items):
-            return {key: _jsonable(item) for key, item in items}
-    return repr(value)
+        table: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        if all(isinstance(key, str) for key in table):
+            return {key: _jsonable(item) for key, item in table.items()}
+    return repr(cast("object", value))
 
 
 COMMAND = Command(
