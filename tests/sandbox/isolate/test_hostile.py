@@ -80,12 +80,15 @@ def test_killed_before_a_request(lab: Lab) -> None:
 
 def test_killed_while_a_request_is_on_its_way(lab: Lab) -> None:
     async def story() -> Any:
-        for peer in peers(lab.sandbox):
+        killed = peers(lab.sandbox)
+        for peer in killed:
             kill(peer)
         try:
             return (await lab.sandbox.run("1")).value
         except IsolateDied:
             return 1  # the signal was sent, and had not arrived when it was given
+        finally:
+            await until(lambda: all(peer.ended for peer in killed))
 
     assert lab.do(story()) == 1
 
