@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -456,9 +457,10 @@ class TestCancel:
     ) -> None:
         run = starting("run", "flow:Holding", "--durable", db, "--id", "r")
         run.wait_until_it_says("holding")
+        run.process.send_signal(signal.SIGSTOP)  # it hears of it later than we look
         shown = printed(capsys, "cancel", "r", db=db)
         assert re.fullmatch(r"run r is to be cancelled: \S+:\d+ was told; .+\n", shown)
-        status, _, err = run.end()
+        status, _, err = run.end(signal.SIGCONT)
         assert status == 1
         assert "anabranch: run r was cancelled\n" in err
 

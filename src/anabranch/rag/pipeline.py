@@ -272,7 +272,9 @@ class _Run:
         pieces = [piece for piece in batch if isinstance(piece, _Piece)]
         chunks = [chunk for piece in pieces for chunk in piece.chunks]
         digests = [digest for piece in pieces for digest in piece.digests]
-        known = {**await self._parts.store.vectors(digests), **self._fresh}
+        # What is fresh now may be stored, and no longer fresh, when the store has answered.
+        known = self._fresh.copy()
+        known |= await self._parts.store.vectors(digests)
         missing = to_embed(digests, known)
         if missing:
             with self._counted("embed"):
