@@ -562,7 +562,11 @@ def test_it_works_for_an_ordinary_user() -> None:
             capture_output=True,
             text=True,
             timeout=60,
-            env={"PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ["PATH"]},
+            env={
+                "PYTHONPATH": os.pathsep.join(paths),
+                "PATH": os.environ["PATH"],
+                "LD_LIBRARY_PATH": str(place / "lib"),
+            },
         )
     finally:
         place.rmdir()

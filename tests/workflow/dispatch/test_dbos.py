@@ -636,7 +636,9 @@ def test_runs_of_a_worker_that_is_told_to_stop_go_to_another_at_once(
                 assert noted(path) == [first.pid, second.pid]
                 assert first.wait(60) == 0
                 left = await tickets(url, status="SUCCESS", sort_desc=True)
-                assert [ticket.output for ticket in left] == ["completed", "let go"]
+                # The second may have the ticket before the first can say that it let go.
+                assert left[0].output == "completed"
+                assert {ticket.output for ticket in left} <= {"completed", "let go"}
         await store.close()
 
     asyncio.run(main())

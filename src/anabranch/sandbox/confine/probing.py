@@ -44,7 +44,7 @@ def probe() -> Found:
             command,
             capture_output=True,
             timeout=_TIMEOUT_S,
-            env={},
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             check=False,
         )
@@ -53,6 +53,12 @@ def probe() -> Found:
         return _none(f"the interpreter that tries it failed: {error}")
     missing = {Layer(name): reason for name, reason in reasons.items() if reason}
     return Found(available=ALL - missing.keys(), missing=missing, landlock_abi=abi)
+
+
+def _environment() -> dict[str, str]:
+    """Some interpreters find their own library by this, and nothing else is passed on."""
+    path = os.environ.get("LD_LIBRARY_PATH")
+    return {} if path is None else {"LD_LIBRARY_PATH": path}
 
 
 def _none(reason: str) -> Found:

@@ -44,6 +44,8 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    # A thread in the zygote would be one that its children lack.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 # What the kernel gives each user, as a zygote found it: to try takes half a second.
 _known: dict[int, dict[str, Any]] = {}
@@ -339,7 +341,7 @@ def _spawned(control: int) -> subprocess.Popen[bytes]:
     nothing = subprocess.DEVNULL
     return subprocess.Popen(  # noqa: S603  # our own program
         command,
-        env=_ENVIRONMENT,
+        env=_environment(),
         cwd="/",
         stdin=nothing,
         stdout=nothing,
@@ -347,6 +349,12 @@ def _spawned(control: int) -> subprocess.Popen[bytes]:
         pass_fds=[control],
         start_new_session=True,
     )
+
+
+def _environment() -> dict[str, str]:
+    """As little as starts an interpreter; some find their own library by this."""
+    path = os.environ.get("LD_LIBRARY_PATH")
+    return _ENVIRONMENT if path is None else {**_ENVIRONMENT, "LD_LIBRARY_PATH": path}
 
 
 def _settle(future: asyncio.Future[Any], result: object) -> None:
