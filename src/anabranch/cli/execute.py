@@ -103,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
         wall_s=args.time,
         cpu_s=args.time,
         memory_bytes=args.memory,
-        file_bytes=args.scratch or 0,
     )
 
     async def ran() -> Result:

@@ -26,7 +26,8 @@ class Limits:
         result_bytes: How large its value, encoded, may be.
         processes: How many processes and threads it may be at once, itself included.
         open_files: How many descriptors it may hold.
-        file_bytes: How large a file it may write, where a grant lets it write any.
+        file_bytes: How large a file it may write, where a grant lets it write any; by
+            default as large as that grant's room.
 
     Raises:
         UsageError: If a limit is not a positive number (``file_bytes`` may be 0).
@@ -39,11 +40,13 @@ class Limits:
     result_bytes: int = 64 * 2**20
     processes: int = 1
     open_files: int = 16
-    file_bytes: int = 0
+    file_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "file_bytes" and value is None:
+                continue
             least = 0 if field.name == "file_bytes" else 1e-9
             numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not numeric or math.isnan(value) or value < least:

@@ -200,8 +200,15 @@ class Sandbox:
     def _of_a_process(self, limits: Limits) -> Limits:
         """The limits without those that are kept outside the process, or at each run."""
         default = self._limits
+        file_bytes = limits.file_bytes
+        if file_bytes is None:
+            rooms = [
+                grant.bytes for grant in self._plan.grants if isinstance(grant, Scratch)
+            ]
+            file_bytes = max(rooms, default=0)
         return replace(
             limits,
+            file_bytes=file_bytes,
             wall_s=default.wall_s,
             output_bytes=default.output_bytes,
             result_bytes=default.result_bytes,

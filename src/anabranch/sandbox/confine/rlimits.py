@@ -71,7 +71,7 @@ def set_rlimits(limits: Limits, layers: frozenset[Layer]) -> None:
     cpu = math.ceil(limits.cpu_s)
     _limit(resource.RLIMIT_AS, mapped_bytes() + limits.memory_bytes)
     _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
-    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_FSIZE, limits.file_bytes or 0)
     _limit(resource.RLIMIT_NPROC, limits.processes)
     _limit(resource.RLIMIT_STACK, _STACK_BYTES)
     for none in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
