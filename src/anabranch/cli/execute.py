@@ -170,7 +170,7 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in cast("Sequence[Any]", value)]
     if isinstance(value, dict):
-        table: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        table: dict[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]  # of any
         if all(isinstance(key, str) for key in table):
             return {key: _jsonable(item) for key, item in table.items()}
     return repr(cast("object", value))

@@ -36,7 +36,8 @@ def answer(
     modules: dict[str, Given] = {
         name: view_of(of) for name, of in request["modules"].items()
     }
-    names = {**request["values"], **modules, **functions}
+    views = {name: Given(kind, fields) for name, (kind, fields) in request["views"].items()}
+    names = {**request["values"], **modules, **functions, **views}
     imports = frozenset(request["imports"])
     try:
         code, space = evaluation.prepared(

@@ -33,9 +33,9 @@ _BUILTINS: Final = {name: ALLOWED_BUILTINS[name] for name in _BUILTIN_NAMES}
 
 
 def safe_eval(
-    source: str | bytes,
-    globals: Mapping[str, Value] | None = None,  # noqa: A002
-    locals: Mapping[str, Value] | None = None,  # noqa: A002
+    source: str | bytes | bytearray,
+    globals: Mapping[str, Value] | None = None,  # noqa: A002  # as eval has it
+    locals: Mapping[str, Value] | None = None,  # noqa: A002  # as eval has it
     timeout_seconds: float = 30,
     *,
     isolate: bool = False,
@@ -73,26 +73,29 @@ def safe_eval(
         SyntaxError: If it is not an expression.
         Exception: What the code raised, anew, if it is one of Python's own.
     """
+    _check(timeout_seconds)
+    imports = frozenset(allow_imports)
     names = _given(globals, locals)
+    text = _text(source)
     if isolate:
         from anabranch.sandbox import isolated
 
         return isolated.run(
-            source,
+            text,
             "eval",
             names,
             timeout_s=timeout_seconds,
-            imports=frozenset(allow_imports),
+            imports=imports,
             memory_bytes=memory_bytes,
         )
-    code, space = prepared(source, "eval", names, frozenset(allow_imports))
+    code, space = prepared(text, "eval", names, imports)
     return _run(lambda: value_of(code, space), timeout_seconds, memory_bytes)
 
 
 def safe_exec(
-    source: str | bytes,
-    globals: dict[str, Value] | None = None,  # noqa: A002
-    locals: dict[str, Value] | None = None,  # noqa: A002
+    source: str | bytes | bytearray,
+    globals: dict[str, Value] | None = None,  # noqa: A002  # as eval has it
+    locals: dict[str, Value] | None = None,  # noqa: A002  # as eval has it
     timeout_seconds: float = 30,
     *,
     isolate: bool = False,
@@ -104,24 +107,45 @@ def safe_exec(
     The names that the code bound to plain values are put into *locals*, or else into
     *globals*, when it has ended; functions and views of modules stay behind.
     """
+    _check(timeout_seconds)
+    imports = frozenset(allow_imports)
     names = _given(globals, locals)
+    text = _text(source)
     if isolate:
         from anabranch.sandbox import isolated
 
         bound = isolated.run(
-            source,
+            text,
             "exec",
             names,
             timeout_s=timeout_seconds,
-            imports=frozenset(allow_imports),
+            imports=imports,
             memory_bytes=memory_bytes,
         )
     else:
-        code, space = prepared(source, "exec", names, frozenset(allow_imports))
+        code, space = prepared(text, "exec", names, imports)
         bound = _run(lambda: names_of(code, space), timeout_seconds, memory_bytes)
     target = locals if locals is not None else globals
     if target is not None:
         target.update(bound)
+
+
+def _check(timeout_s: object) -> None:
+    if not isinstance(timeout_s, (int, float)) or not timeout_s > 0:
+        raise UsageError(f"timeout_seconds must be a positive number, not {timeout_s!r}")
+
+
+def _text(source: str | bytes | bytearray) -> str | bytes:
+    """The source as what it can be remembered by.
+
+    Raises:
+        SourceRefused: If it is neither text nor bytes.
+    """
+    if isinstance(source, bytearray):
+        return bytes(source)
+    if type(source) not in (str, bytes):
+        parsed(source, "exec")  # refuses it
+    return source
 
 
 def _given(*mappings: Mapping[str, Value] | None) -> dict[str, Value]:
@@ -133,11 +157,12 @@ def _given(*mappings: Mapping[str, Value] | None) -> dict[str, Value]:
 
 
 def prepared(
-    source: str | bytes, mode: Mode, names: dict[str, Value], imports: frozenset[str]
+    source: str | bytes,
+    mode: Mode,
+    names: dict[str, Value],
+    imports: frozenset[str],
 ) -> tuple[CodeType, dict[str, Value]]:
     """A source that the policy allows, compiled, and the names it runs with."""
-    if type(source) not in (str, bytes):
-        parsed(source, mode)  # refuses it, also if it could not be a key of the cache
     code = compiled(source, mode, frozenset(names), imports)
     space = values.copied_in(names)
     space.update(GUARDS)
@@ -172,12 +197,15 @@ def compiled(
 
 
 def _imported(imports: Collection[str], name: str) -> Value:
-    return view_of(name) if name in imports else refuse(f"import of {name}", "not allowed")
+    if name not in imports:
+        refuse(f"import of {name}", "it is not allowed here")
+    try:
+        return view_of(name)
+    except UsageError as error:
+        refuse(f"import of {name}", str(error))
 
 
 def _run(call: Callable[[], Value], timeout_s: float, memory_bytes: int | None) -> Value:
-    if not timeout_s > 0:
-        raise UsageError(f"timeout_seconds must be positive, not {timeout_s!r}")
     return plainly(lambda: watched(call, timeout_s, memory_bytes))
 
 

@@ -97,7 +97,7 @@ class Given:
 
 def class_of(value: Value) -> Value:
     """The class behind what contained code calls one."""
-    return value._cls if type(value) is Offered else value  # noqa: SLF001
+    return value._cls if type(value) is Offered else value  # noqa: SLF001  # it has no public one
 
 
 def is_foreign(kind: type) -> bool:
@@ -380,7 +380,7 @@ def ticking(values: Iterable[Value]) -> Iterator[Value]:
 
 
 def _ticking(values: Iterable[Value]) -> Iterator[Value]:
-    for value in values:  # noqa: UP028
+    for value in values:  # noqa: UP028  # `yield from` would not look whether to stop
         yield value
 
 

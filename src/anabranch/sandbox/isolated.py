@@ -16,7 +16,6 @@ from anabranch.errors import (
     LimitExceeded,
     SourceRefused,
     TimeLimitExceeded,
-    UsageError,
     ValueRefused,
 )
 from anabranch.jobs import asyncio_run
@@ -26,6 +25,8 @@ from anabranch.sandbox.limits import Limits
 from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.sandbox import Sandbox
 from anabranch.sandbox.source import Mode
+from anabranch.sandbox.values import fields_of
+from anabranch.sandbox.watch import passed
 
 __all__ = ["run"]
 
@@ -52,8 +53,6 @@ def run(
     Raises:
         Exception: As in this process: see :func:`~anabranch.sandbox.safe_eval`.
     """
-    if not timeout_s > 0:
-        raise UsageError(f"timeout_seconds must be positive, not {timeout_s!r}")
     compiled(source, mode, frozenset(names), imports)
     modules = {
         name: value.__name__
@@ -65,14 +64,17 @@ def run(
         for name, value in names.items()
         if name not in modules and callable(value)
     }
+    others = {
+        name: value
+        for name, value in names.items()
+        if name not in modules and name not in functions
+    }
+    views = {name: view for name, value in others.items() if (view := _view(value))}
     request = {
         "source": source,
         "mode": mode,
-        "values": {
-            name: value
-            for name, value in names.items()
-            if name not in modules and name not in functions
-        },
+        "values": {name: value for name, value in others.items() if name not in views},
+        "views": views,
         "modules": modules,
         "functions": list(functions),
         "imports": list(imports),
@@ -82,15 +84,30 @@ def run(
     box = _box(libraries, memory_bytes)
     # Only the time differs from what the processes that are ready were given.
     limits = _limits(memory_bytes, timeout_s)
-    result = asyncio_run(
-        box.run(
-            _PROGRAM,
-            {"request": request},
-            limits=limits,
-            expose={f"given_{name}": function for name, function in functions.items()},
+    given = {f"given_{name}": function for name, function in functions.items()}
+    try:
+        result = asyncio_run(
+            box.run(_PROGRAM, {"request": request}, limits=limits, expose=given)
         )
-    )
+    except TimeLimitExceeded:
+        raise passed("time", timeout_s, None) from None
+    except ValueRefused as refused:
+        # How the names are sent is no concern of the caller's.
+        path = refused.path.replace("value['request']['values']", "the names given", 1)
+        raise ValueRefused(path=path, reason=refused.reason) from None
     return _read(result.unwrap())
+
+
+def _view(value: Value) -> tuple[str, dict[str, Value]] | None:
+    """What is sent of an object that is no plain value: its fields, if it is a record."""
+    if type(value).__module__.partition(".")[0] in _PLAIN_HOMES:
+        return None
+    return type(value).__name__, dict(fields_of(value) or {})
+
+
+_PLAIN_HOMES: Final = frozenset(
+    "builtins collections datetime decimal fractions numpy pandas uuid zoneinfo".split()
+)
 
 
 @functools.cache

@@ -393,6 +393,7 @@ def _namedtuple(typename: str, field_names: Value, *, defaults: Value = None) ->
     names = [str(name) for name in consumed(names)]
     if is_private(str(typename)) or any(map(is_private, names)) or len(names) > 200:
         refuse("this namedtuple", "names that begin with an underscore are not for others")
+    # No class statement can have names that are known only now.
     cls = collections.namedtuple(str(typename), names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024
     return Offered(cls, cls, {})
 

@@ -145,7 +145,7 @@ def _print(
 ) -> None:
     if set(named) - {"flush"}:
         refuse("print() to a file", "it prints to standard output")
-    print(*values, sep=sep, end=end)  # noqa: T201
+    print(*values, sep=sep, end=end)
 
 
 def _zip(*values: Value, strict: bool = False) -> Value:

@@ -48,6 +48,7 @@ def _judged(pattern: str | bytes, flags: int) -> tuple[re.Pattern[Any], int]:
     if len(pattern) > MAX_PATTERN:
         too_large("this pattern", MAX_PATTERN, "characters")
     compiled = re.compile(pattern, flags)
+    # There is no public way to see what a pattern is made of.
     parser = re._parser  # type: ignore[attr-defined]  # noqa: SLF001
     return compiled, _weight(parser.parse(pattern, flags), inside=False)
 

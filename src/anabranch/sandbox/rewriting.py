@@ -69,11 +69,7 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
         spec = node.format_spec
-        short = spec is None or (
-            isinstance(spec, ast.JoinedStr)
-            and all(isinstance(part, ast.Constant) for part in spec.values)
-            and _has_short_numbers("".join(str(p.value) for p in spec.values))  # type: ignore[attr-defined]
-        )
+        short = spec is None or _is_short(spec)
         self.generic_visit(node)
         if short or node.format_spec is None:
             return node
@@ -228,9 +224,15 @@ def _takes_all(target: ast.expr) -> bool:
     return any(isinstance(part, ast.Starred) for part in ast.walk(target))
 
 
-def _has_short_numbers(spec: str) -> bool:
+def _is_short(spec: ast.expr) -> bool:
+    """Whether a format specification is written out, with no large number in it."""
+    if not isinstance(spec, ast.JoinedStr):
+        return False
+    texts = [part.value for part in spec.values if isinstance(part, ast.Constant)]
+    if len(texts) < len(spec.values):
+        return False
     digits = 0
-    for character in spec:
+    for character in "".join(map(str, texts)):
         digits = digits + 1 if character.isdigit() else 0
         if digits > _SPEC_DIGITS:
             return False

@@ -15,7 +15,7 @@ from anabranch.sandbox.modules import view_of
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.wire import copied
 
-__all__ = ["copied_in", "copied_out", "is_mutable", "plain_or_nothing"]
+__all__ = ["copied_in", "copied_out", "fields_of", "is_mutable", "plain_or_nothing"]
 
 # Anything a program gives may come in here.
 Value = Any
@@ -66,13 +66,13 @@ def _in(value: Value) -> Value:
         )
     if callable(value):
         return _host(value)
-    fields = _fields(value)
+    fields = fields_of(value)
     if fields is None:
         return Given(f"{type(value).__name__} that cannot go in ({reason})", {})
     return Given(type(value).__name__, {name: _in(item) for name, item in fields.items()})
 
 
-def _fields(value: Value) -> Mapping[str, Value] | None:
+def fields_of(value: Value) -> Mapping[str, Value] | None:
     """What an object is made of, if it is a record: read once, at the start."""
     names: Any = getattr(type(value), "__dataclass_fields__", None)
     names = names or getattr(type(value), "model_fields", None)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from anabranch.errors import LimitExceeded, TimeLimitExceeded
 from anabranch.sandbox.guards import Stopped
 
-__all__ = ["watched"]
+__all__ = ["passed", "watched"]
 
 LOOK_EVERY_S: Final = 0.02
 LINGER_S: Final = 2.0
@@ -66,7 +66,7 @@ def watched(call: Callable[[], Any], timeout_s: float, memory_bytes: int | None)
         if not work.fired:
             raise  # it was meant for code around this one
     if work.fired:
-        raise Stopped(_passed(work, timeout_s)) from None
+        raise Stopped(passed(work.fired, timeout_s, work.growth)) from None
     if error is not None:
         raise error
     return value
@@ -83,20 +83,21 @@ def _settled(call: Callable[[], Any], work: _Work) -> tuple[Any, BaseException |
     return value, error
 
 
-def _passed(work: _Work, timeout_s: float) -> LimitExceeded:
-    if work.fired == "time":
+def passed(limit: str, timeout_s: float, memory_bytes: int | None) -> LimitExceeded:
+    """The error of code that has passed a limit, ``"time"`` or ``"memory"``."""
+    if limit == "time":
         return TimeLimitExceeded(
             f"the code ran longer than {timeout_s:g} s and was stopped;"
             " timeout_seconds=... gives it more",
             limit="wall_s",
             allowed=timeout_s,
         )
-    assert work.growth is not None
+    assert memory_bytes is not None
     return LimitExceeded(
-        f"the process grew by more than {work.growth:,} bytes while the code ran;"
+        f"the process grew by more than {memory_bytes:,} bytes while the code ran;"
         " it was stopped",
         limit="memory_bytes",
-        allowed=work.growth,
+        allowed=memory_bytes,
     )
 
 

@@ -110,7 +110,7 @@ def _read_objects(decoder: Decoder, payload: Any) -> Any:
     return array.reshape(shape)
 
 
-def _scalar(encoder: Encoder, value: Any) -> Any:  # noqa: ARG001
+def _scalar(encoder: Encoder, value: Any) -> Any:
     if type(value) is np.str_:
         return {"$scalar": ["U", str(value)]}
     if type(value) is np.bytes_:
@@ -122,7 +122,7 @@ def _text(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def _read_scalar(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_scalar(decoder: Decoder, payload: Any) -> Any:
     name, text = whole(payload, str, str)
     if name == "U":
         return np.str_(text)

@@ -271,7 +271,7 @@ def _dict(encoder: Encoder, value: dict[Any, Any]) -> Any:
     return {"$dict": [names, values]}
 
 
-def _int(encoder: Encoder, value: int) -> Any:  # noqa: ARG001
+def _int(encoder: Encoder, value: int) -> Any:
     return value if value.bit_length() <= 1024 else {"$int": hex(value)}
 
 
@@ -281,7 +281,7 @@ def _bytes(encoder: Encoder, value: bytes) -> Any:
     return {"$bytes": binascii.b2a_base64(value, newline=False).decode("ascii")}
 
 
-def _complex(encoder: Encoder, value: complex) -> Any:  # noqa: ARG001
+def _complex(encoder: Encoder, value: complex) -> Any:
     return {"$complex": [value.real, value.imag]}
 
 

@@ -28,11 +28,11 @@ _MAX_FRACTION_BITS = 16_384
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,3}")
 
 
-def _date(encoder: Encoder, value: date) -> Any:  # noqa: ARG001
+def _date(encoder: Encoder, value: date) -> Any:
     return {"$date": [value.year, value.month, value.day]}
 
 
-def _read_date(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_date(decoder: Decoder, payload: Any) -> Any:
     return date(*whole(payload, int, int, int))
 
 
@@ -82,11 +82,11 @@ def _parts(decoder: Decoder, payload: Any, count: int) -> tuple[list[int], Any]:
     return numbers, tz
 
 
-def _timedelta(encoder: Encoder, value: timedelta) -> Any:  # noqa: ARG001
+def _timedelta(encoder: Encoder, value: timedelta) -> Any:
     return {"$timedelta": [value.days, value.seconds, value.microseconds]}
 
 
-def _read_timedelta(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_timedelta(decoder: Decoder, payload: Any) -> Any:
     return timedelta(*whole(payload, int, int, int))
 
 
@@ -102,7 +102,7 @@ def _read_timezone(decoder: Decoder, payload: Any) -> Any:
     return timezone(*whole([decoder.value(node), *name], timedelta, *[str] * len(name)))
 
 
-def _zone(encoder: Encoder, value: ZoneInfo) -> Any:  # noqa: ARG001
+def _zone(encoder: Encoder, value: ZoneInfo) -> Any:
     key: Any = value.key  # None for one that was read from a file
     if key is None or not _ZONE.fullmatch(key):
         raise Refused("this ZoneInfo has no key by which it could be found again")
@@ -121,16 +121,16 @@ def zone(key: Any) -> ZoneInfo:
         ) from None
 
 
-def _read_zone(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_zone(decoder: Decoder, payload: Any) -> Any:
     return zone(payload)
 
 
-def _decimal(encoder: Encoder, value: Decimal) -> Any:  # noqa: ARG001
+def _decimal(encoder: Encoder, value: Decimal) -> Any:
     _look_at(value)
     return {"$decimal": str(value)}
 
 
-def _read_decimal(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_decimal(decoder: Decoder, payload: Any) -> Any:
     (text,) = whole([payload], str)
     return _look_at(Decimal(text))
 
@@ -162,11 +162,11 @@ def _look_at_size(*numbers: int) -> None:
         )
 
 
-def _uuid(encoder: Encoder, value: UUID) -> Any:  # noqa: ARG001
+def _uuid(encoder: Encoder, value: UUID) -> Any:
     return {"$uuid": value.hex}
 
 
-def _read_uuid(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_uuid(decoder: Decoder, payload: Any) -> Any:
     (digits,) = whole([payload], str)
     if len(digits) != 32:
         raise Refused("a UUID has 32 digits")

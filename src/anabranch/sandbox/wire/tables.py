@@ -170,7 +170,7 @@ def _string_dtype(storage: Any, missing: Any) -> Any:
     return _pd.StringDtype(storage, na_value=np.nan)
 
 
-def _read_texts(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_texts(decoder: Decoder, payload: Any) -> Any:
     storage, missing, texts = whole(payload, str, str, list)
     dtype = _string_dtype(storage, missing)
     if not set(map(type, texts)) <= {str, type(None)}:
@@ -407,22 +407,22 @@ def _read_timestamp(decoder: Decoder, payload: Any) -> Any:
     return value.tz_localize("UTC").tz_convert(_read_tz(decoder, zone))
 
 
-def _timedelta(encoder: Encoder, value: Any) -> Any:  # noqa: ARG001
+def _timedelta(encoder: Encoder, value: Any) -> Any:
     return {"$pd_timedelta": [int(value.to_timedelta64().view("i8")), value.unit]}
 
 
-def _read_timedelta(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_timedelta(decoder: Decoder, payload: Any) -> Any:
     count, unit = whole(payload, int, str)
     if unit not in _UNITS:
         raise Refused("it counts in a unit that is not on the list")
     return _pd.Timedelta(np.timedelta64(count, unit))
 
 
-def _missing(encoder: Encoder, value: Any) -> Any:  # noqa: ARG001
+def _missing(encoder: Encoder, value: Any) -> Any:
     return {"$missing": "NA" if value is _pd.NA else "NaT"}
 
 
-def _read_missing(decoder: Decoder, payload: Any) -> Any:  # noqa: ARG001
+def _read_missing(decoder: Decoder, payload: Any) -> Any:
     return {"NA": _pd.NA, "NaT": _pd.NaT}[payload]
 
 
