@@ -34,7 +34,7 @@ def test_the_summary_says_what_was_done_and_what_to_do_next(
     assert lines["passages"] == "5: 5 embedded"
     assert "passages/s" in lines["time"]
     assert "read" in done.stdout
-    assert "MiB at most" in lines["memory"]
+    assert lines["memory"].endswith(" MiB at most")
     assert lines["index"].startswith("4 sources, 5 passages, ")
     assert done.stdout.endswith('Next: anabranch ask "QUESTION" --from ix\n')
     assert "indexing: 4 of 4 sources, 5 passages" in done.stderr
