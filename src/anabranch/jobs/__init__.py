@@ -14,6 +14,7 @@ from anabranch.jobs.executors import (
     Executor,
     ProcessExecutor,
     RayExecutor,
+    RunsSource,
     ThreadExecutor,
 )
 from anabranch.jobs.hedge import Hedge
@@ -50,6 +51,7 @@ __all__ = [
     "RayExecutor",
     "Retry",
     "RichProgress",
+    "RunsSource",
     "Stats",
     "Status",
     "Stream",

@@ -40,13 +40,19 @@ def check_items(value: object) -> None:
         )
 
 
-def check_call(fn: object, items: object) -> None:
+def check_call(fn: object, items: object, executor: object) -> None:
     """Refuse what cannot be called, most likely since it was called already, and items.
 
     Raises:
         TypeError: As from any other function over items.
     """
-    if not callable(fn):
+    if isinstance(fn, str):
+        if not hasattr(executor, "executor_for"):
+            raise TypeError(
+                "fn is source text, which only an executor for that runs: give "
+                "executor=anabranch.sandbox.Sandbox(), or pass a function"
+            )
+    elif not callable(fn):
         if iscoroutine(fn):
             fn.close()
         raise TypeError(

@@ -21,7 +21,7 @@ from anabranch.jobs.admission import Admission
 from anabranch.jobs.crew import ADVICE, is_no_awaitable, own_cancellation
 from anabranch.jobs.flight import SingleFlight
 from anabranch.jobs.hedge import Hedge, HedgeRule, hedged
-from anabranch.jobs.job import Job, Step, coroutine_of
+from anabranch.jobs.job import Job, Step, Work, coroutine_of
 from anabranch.jobs.keys import key_of
 from anabranch.jobs.notes import note
 from anabranch.jobs.options import Options
@@ -40,7 +40,7 @@ class Course:
     """The way of the jobs of one run.
 
     Args:
-        fn: The caller's function.
+        fn: The caller's function, or source text.
         options: What was asked for.
         observer: Told what happens.
         admission: The limits of a pool; by default this run's own.
@@ -54,7 +54,7 @@ class Course:
 
     def __init__(
         self,
-        fn: Callable[[Any], Any],
+        fn: Work,
         options: Options,
         observer: Observer | None,
         *,
@@ -86,7 +86,7 @@ class Course:
 
     def _layered(
         self,
-        fn: Callable[[Any], Any],
+        fn: Work,
         options: Options,
         admission: Admission,
         flights: SingleFlight[Any],
@@ -107,8 +107,9 @@ class Course:
             step = self._watched(step, returns=options.errors == "return")
         return step
 
-    def _called(self, fn: Callable[[Any], Any], options: Options) -> Step:
+    def _called(self, fn: Work, options: Options) -> Step:
         if options.executor is None:
+            assert callable(fn)  # the call has seen to it
             return lambda job: fn(job.item)
         from anabranch.jobs.executors import Dispatcher, executor_of
 
@@ -117,7 +118,8 @@ class Course:
             # Who waits for a worker of the executor would use up its time-out there. A
             # chunk needs jobs that wait; and a cluster tells its size when it is met.
             self.room = executor.slots
-        dispatcher: Dispatcher[Any, Any] = Dispatcher(executor, fn)
+        call = fn if callable(fn) else _is_there
+        dispatcher: Dispatcher[Any, Any] = Dispatcher(executor, call)
         if isinstance(options.executor, str):
             self._closing.push_async_callback(executor.aclose)
         self._closing.push_async_callback(dispatcher.aclose)
@@ -193,7 +195,7 @@ class Course:
     def _once(
         self,
         inner: Step,
-        fn: Callable[[Any], Any],
+        fn: Work,
         options: Options,
         flights: SingleFlight[Any],
     ) -> Step:
@@ -275,3 +277,8 @@ class Course:
             return value
 
         return step
+
+
+def _is_there(_: Any) -> Any:
+    """Stands for source text, which the executor that was made for it has."""
+    raise AssertionError("an executor of source text calls no function")

@@ -30,6 +30,9 @@ class Job:
         return shown(self.item)
 
 
+Work: TypeAlias = Callable[[Any], Any] | str
+"""What is done with each item: a function, or source text for an executor that runs it."""
+
 Step: TypeAlias = Callable[[Job], Awaitable[Any]]
 
 

@@ -234,7 +234,7 @@ class Journal:
             )
 
 
-def check_result_type(fn: Callable[..., Any]) -> None:
+def check_result_type(fn: Callable[..., Any] | str) -> None:
     """Refuse a function whose annotation says that its results cannot be stored.
 
     Raises:

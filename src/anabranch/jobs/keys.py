@@ -35,12 +35,15 @@ def function_name(fn: object) -> str:
     """What the results of a function are found again by: its qualified name.
 
     With it goes what is bound to it: the arguments of a partial and the object of a method.
-    What it reaches otherwise, as a nested function does, is not looked at.
+    What it reaches otherwise, as a nested function does, is not looked at. Source text is
+    found by its content.
 
     Raises:
         UsageError: It has none of its own: two lambdas share one, and an object that is
             called, or whose method is, may do anything.
     """
+    if isinstance(fn, str):
+        return f"source {content_key(fn).hex()}"
     if isinstance(fn, functools.partial):
         bound = content_key((fn.args, fn.keywords)).hex()
         return f"{function_name(fn.func)}({bound})"

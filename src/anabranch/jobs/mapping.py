@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 from anabranch.errors import RunTimeout
 from anabranch.jobs.check import check_call
 from anabranch.jobs.crew import ABSENT
+from anabranch.jobs.job import Work
 from anabranch.jobs.notes import carry
 from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
@@ -115,9 +116,17 @@ async def amap(
     errors: Literal["raise", "skip"] = "raise",
     **options: Unpack[JobOptions],
 ) -> list[R]: ...
+@overload
+async def amap(
+    fn: str,
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> list[Any]: ...
 @takes_options
 async def amap(
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     *,
     errors: Errors = "raise",
@@ -134,7 +143,7 @@ async def amap(
 
     Args:
         fn: Called in a copy of the caller's context: a job sees its caller's context
-            variables and no other job's.
+            variables and no other job's. Or source text, where ``executor`` runs that.
         items: Any iterable or async iterable.
         errors: What a failure does: see :class:`Options`.
         **options: See :class:`Options`.
@@ -143,12 +152,12 @@ async def amap(
         ValueError: An option cannot be meant; nothing has been started.
     """
     settings = Options.of(errors, options)
-    check_call(fn, items)
+    check_call(fn, items, settings.executor)
     return await collect(fn, items, settings)
 
 
 async def collect(
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     options: Options,
     *,
@@ -204,9 +213,17 @@ def map(  # noqa: A001
     errors: Literal["raise", "skip"] = "raise",
     **options: Unpack[JobOptions],
 ) -> list[R]: ...
+@overload
+def map(  # noqa: A001
+    fn: str,
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> list[Any]: ...
 @takes_options
 def map(  # noqa: A001
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     *,
     errors: Errors = "raise",
@@ -225,7 +242,7 @@ def map(  # noqa: A001
         **options: See :class:`Options`.
     """
     settings = Options.of(errors, options)
-    check_call(fn, items)
+    check_call(fn, items, settings.executor)
     results = results_of(settings)
     with interrupt_carries(results):
         return asyncio_run(collect(fn, items, settings, into=results))

@@ -22,7 +22,7 @@ from anabranch.observe import Observer
 from anabranch.retry import Retry
 
 if TYPE_CHECKING:
-    from anabranch.jobs.executors import Executor
+    from anabranch.jobs.executors import Executor, RunsSource
     from anabranch.jobs.status import Status
 
 # What others call the number of jobs at once.
@@ -54,7 +54,7 @@ class JobOptions(TypedDict, total=False):
     total: int | None
     priority: Callable[[Any], float] | None
     isolation: Literal["context", "task"]
-    executor: Literal["thread", "process"] | Executor | None
+    executor: Literal["thread", "process"] | Executor | RunsSource | None
     stall_after: float | None
     observer: Observer | None
 
@@ -98,7 +98,8 @@ class Options:
             variables. ``"task"``: and a task of its own, for libraries that keep state by
             ``asyncio.current_task()``.
         executor: Where ``fn`` runs: ``"thread"`` or ``"process"`` for a synchronous one,
-            or an executor, such as :class:`~anabranch.jobs.executors.RayExecutor`.
+            or an executor, such as :class:`~anabranch.jobs.executors.RayExecutor`, or,
+            for source text, a :class:`~anabranch.sandbox.Sandbox`.
         stall_after: Report what is waiting, and where, when nothing has finished for so
             many seconds.
         observer: Told what happens.
@@ -120,7 +121,7 @@ class Options:
     total: int | None = None
     priority: Callable[[Any], float] | None = None
     isolation: Literal["context", "task"] = "context"
-    executor: Literal["thread", "process"] | Executor | None = None
+    executor: Literal["thread", "process"] | Executor | RunsSource | None = None
     stall_after: float | None = None
     observer: Observer | None = None
 

@@ -13,9 +13,9 @@ from anabranch.errors import LoopError, UsageError
 from anabranch.jobs.admission import Admission
 from anabranch.jobs.check import check_call, check_count
 from anabranch.jobs.course import Course
-from anabranch.jobs.executors import Executor, executor_of
+from anabranch.jobs.executors import Executor, RunsSource, executor_of
 from anabranch.jobs.flight import SingleFlight, end
-from anabranch.jobs.job import Job
+from anabranch.jobs.job import Job, Work
 from anabranch.jobs.limits.gate import Gate
 from anabranch.jobs.mapping import collect
 from anabranch.jobs.options import JobOptions, Options
@@ -180,9 +180,18 @@ class Pool:
         errors: Literal["raise", "skip"] = "raise",
         **options: Unpack[JobOptions],
     ) -> list[R]: ...
+    @overload
     async def map(
         self,
-        fn: Callable[[Any], Any],
+        fn: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        errors: Errors = "raise",
+        **options: Unpack[JobOptions],
+    ) -> list[Any]: ...
+    async def map(
+        self,
+        fn: Work,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
         errors: Errors = "raise",
@@ -197,7 +206,7 @@ class Pool:
             **options: Instead of the pool's defaults; its limits stay.
         """
         settings = self._settings(errors, options)
-        check_call(fn, items)
+        check_call(fn, items, settings.executor)
         self._enter()
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._maps.add(over)
@@ -251,9 +260,20 @@ class Pool:
         errors: Literal["raise", "skip"] = "raise",
         **options: Unpack[JobOptions],
     ) -> Stream[R]: ...
+    @overload
     def stream(
         self,
-        fn: Callable[[Any], Any],
+        fn: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = False,
+        buffer: int | None = None,
+        errors: Errors = "raise",
+        **options: Unpack[JobOptions],
+    ) -> Stream[Any]: ...
+    def stream(
+        self,
+        fn: Work,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
         ordered: bool = False,
@@ -272,7 +292,7 @@ class Pool:
             **options: Instead of the pool's defaults; its limits stay.
         """
         settings = self._settings(errors, options)
-        check_call(fn, items)
+        check_call(fn, items, settings.executor)
         return streamed(
             fn, items, settings, ordered=ordered, buffer=buffer, start=self._start
         )
@@ -368,7 +388,7 @@ class Pool:
         others = [o for o in (self._options.observer, other) if o is not None]
         return Observers(self._tally, *others)
 
-    def _executor(self) -> Executor | None:
+    def _executor(self) -> Executor | RunsSource | None:
         """The one that all of the pool's jobs share."""
         named = self._options.executor
         if named is None or not isinstance(named, str):
@@ -400,7 +420,7 @@ class Pool:
 
     def _start(
         self,
-        fn: Callable[[Any], Any],
+        fn: Work,
         items: Iterable[Any] | AsyncIterable[Any],
         sink: Any,
         options: Options,

@@ -12,7 +12,7 @@ from anabranch.jobs.check import number_of
 from anabranch.jobs.course import Course
 from anabranch.jobs.crew import Crew, Sink
 from anabranch.jobs.flight import SingleFlight
-from anabranch.jobs.job import Job
+from anabranch.jobs.job import Job, Work
 from anabranch.jobs.options import Options
 from anabranch.jobs.progress import watcher
 from anabranch.jobs.source import PrioritySource, Source, source_of
@@ -33,7 +33,7 @@ class Run:
 
     def __init__(
         self,
-        fn: Callable[[Any], Awaitable[Any]],
+        fn: Work,
         items: Iterable[Any] | AsyncIterable[Any],
         sink: Sink,
         options: Options,
@@ -49,7 +49,10 @@ class Run:
         is_plain = options.is_plain and admission is None
         source = self._source(items, None if is_plain else Job)
         self._course: Course | None = None
-        if not is_plain:
+        if is_plain:
+            assert callable(fn)  # source text has an executor, which is not plain
+            step: Callable[[Any], Awaitable[Any]] = fn
+        else:
             self._course = Course(
                 fn,
                 options,
@@ -59,10 +62,11 @@ class Run:
                 abort=self._abort,
                 is_stopping=lambda: self.crew.is_stopping,
             )
+            step = self._course.step
         if self._observer is not None:
             self._observer.begun(source.size)
         self.crew = Crew(
-            fn if self._course is None else self._course.step,
+            step,
             source,
             sink,
             concurrency=self._workers(options),

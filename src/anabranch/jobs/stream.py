@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from anabranch.errors import LoopError, UsageError
 from anabranch.jobs.check import check_call, check_count
+from anabranch.jobs.job import Work
 from anabranch.jobs.options import JobOptions, Options, takes_options
 from anabranch.jobs.outcome import Errors, Outcome
 from anabranch.jobs.portal import asyncio_run
@@ -300,9 +301,19 @@ def astream(
     errors: Literal["raise", "skip"] = "raise",
     **options: Unpack[JobOptions],
 ) -> Stream[R]: ...
+@overload
+def astream(
+    fn: str,
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> Stream[Any]: ...
 @takes_options
 def astream(
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     *,
     ordered: bool = False,
@@ -320,7 +331,8 @@ def astream(
 
     Args:
         fn: Called in a copy of the context in which work starts: a job sees that
-            context's variables and no other job's.
+            context's variables and no other job's. Or source text, where ``executor``
+            runs that.
         items: Any iterable or async iterable.
         ordered: Give results in the order of the items. A slow item holds back those
             behind it, but not the work on up to ``buffer`` of them.
@@ -333,12 +345,12 @@ def astream(
         ValueError: An option cannot be meant; nothing has been started.
     """
     settings = Options.of(errors, options)
-    check_call(fn, items)
+    check_call(fn, items, settings.executor)
     return streamed(fn, items, settings, ordered=ordered, buffer=buffer)
 
 
 def streamed(
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     options: Options,
     *,
@@ -402,9 +414,19 @@ def stream(
     errors: Literal["raise", "skip"] = "raise",
     **options: Unpack[JobOptions],
 ) -> SyncStream[R]: ...
+@overload
+def stream(
+    fn: str,
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    ordered: bool = False,
+    buffer: int | None = None,
+    errors: Errors = "raise",
+    **options: Unpack[JobOptions],
+) -> SyncStream[Any]: ...
 @takes_options
 def stream(
-    fn: Callable[[Any], Any],
+    fn: Work,
     items: Iterable[Any] | AsyncIterable[Any],
     *,
     ordered: bool = False,
@@ -427,5 +449,5 @@ def stream(
         **options: See :class:`Options`.
     """
     settings = Options.of(errors, options)
-    check_call(fn, items)
+    check_call(fn, items, settings.executor)
     return SyncStream(streamed(fn, items, settings, ordered=ordered, buffer=buffer))

@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from anabranch.errors import LoopError, UsageError
+from anabranch.jobs.executors import Executor
 from anabranch.sandbox.confine import Found
 from anabranch.sandbox.isolate.exposed import Functions, gathered
 from anabranch.sandbox.isolate.keeper import Plan
 from anabranch.sandbox.isolate.pool import Pool
 from anabranch.sandbox.limits import Grant, Limits, ReadOnly, Scratch
 from anabranch.sandbox.result import Result
+from anabranch.sandbox.rows import RowsExecutor
 from anabranch.sandbox.session import Session, ask
 
 __all__ = ["Sandbox"]
@@ -139,6 +141,21 @@ class Sandbox:
         table = {**self._exposed, **gathered(expose)}
         async with pool.child(self._of_a_process(limits)) as peer:
             yield Session(peer, limits, table)
+
+    def executor_for(self, source: str) -> Executor:
+        """What evaluates an expression on rows, for ``amap(source, rows, executor=self)``.
+
+        The expression sees the row as ``row``; of a dict also the fields, by their names;
+        the modules of ``imports``; and the functions of ``expose``. Up to 256 rows share a
+        fresh process, so limits are those of a chunk. If it comes to nothing, each of its
+        rows is tried again alone, and has its own answer or error.
+
+        Raises:
+            SyntaxError: It is no expression.
+            SourceRefused: It is too deep, or too long, to tell.
+        """
+        slots = self._standby * self._zygotes
+        return RowsExecutor(self, source, imports=self._plan.imports, slots=slots)
 
     def info(self) -> Found:
         """The layers of confinement that are in force, and those that are missing.

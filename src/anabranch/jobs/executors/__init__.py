@@ -3,7 +3,7 @@
 from anabranch.jobs.executors.choice import executor_of
 from anabranch.jobs.executors.dispatcher import Dispatcher
 from anabranch.jobs.executors.processes import ProcessExecutor
-from anabranch.jobs.executors.protocol import Executor, Reply
+from anabranch.jobs.executors.protocol import Executor, Reply, RunsSource
 from anabranch.jobs.executors.ray import RayExecutor
 from anabranch.jobs.executors.threads import ThreadExecutor
 
@@ -13,6 +13,7 @@ __all__ = [
     "ProcessExecutor",
     "RayExecutor",
     "Reply",
+    "RunsSource",
     "ThreadExecutor",
     "executor_of",
 ]

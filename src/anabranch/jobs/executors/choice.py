@@ -8,7 +8,7 @@ from typing import Any
 
 from anabranch.errors import UsageError
 from anabranch.jobs.executors.processes import ProcessExecutor
-from anabranch.jobs.executors.protocol import Executor
+from anabranch.jobs.executors.protocol import Executor, RunsSource
 from anabranch.jobs.executors.threads import ThreadExecutor
 from anabranch.jobs.executors.wire import name_of
 
@@ -20,18 +20,19 @@ def is_async(fn: object) -> bool:
 
 
 def executor_of(
-    value: object, fn: Callable[[Any], Any], *, threads: int | None = None
+    value: object, fn: Callable[[Any], Any] | str, *, threads: int | None = None
 ) -> Executor:
     """The executor that ``value`` names, for this function.
 
     Args:
         value: ``"thread"``, ``"process"``, or an executor, which comes back as it is. What
             is made here is the caller's to close.
-        fn: What it is to run.
+        fn: What it is to run: a function, or source text for what runs that.
         threads: How many ``"thread"`` has at most; by default as many as it sees fit.
 
     Raises:
         UsageError: There is no such executor, or it cannot run ``fn``.
+        SyntaxError: ``fn`` is source text that cannot be run.
         ImportError: An extra is missing; the message has the command that installs it.
     """
     executor: Executor
@@ -42,6 +43,13 @@ def executor_of(
             executor = ProcessExecutor()
         case Executor():
             executor = value
+        case RunsSource() if isinstance(fn, str):
+            executor = value.executor_for(fn)
+        case RunsSource():
+            raise UsageError(
+                f"{type(value).__name__} runs source text, not functions such as "
+                f"{name_of(fn)}: give the text of an expression instead"
+            )
         case _:
             raise UsageError(
                 "executor must be 'thread', 'process' or an executor such as "

@@ -51,3 +51,16 @@ class Executor(Protocol):
     async def aclose(self) -> None:
         """End everything that was started, and return when it has ended."""
         ...
+
+
+@runtime_checkable
+class RunsSource(Protocol):
+    """Runs source text instead of functions: a :class:`anabranch.sandbox.Sandbox`, say."""
+
+    def executor_for(self, source: str) -> Executor:
+        """What runs this source on items; it holds nothing that would need closing.
+
+        Raises:
+            SyntaxError: It cannot be run.
+        """
+        ...
