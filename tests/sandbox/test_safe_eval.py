@@ -101,6 +101,12 @@ def test_text_may_be_bytes() -> None:
     assert safe_eval(b"1 + 1") == safe_eval(bytearray(b"1 + 1")) == 2
 
 
+def test_calls_that_each_begin_anew_in_a_finally_cannot_keep_the_time_limit() -> None:
+    source = "def f():\n    try:\n        f()\n    finally:\n        f()\nf()"
+    with pytest.raises(TimeoutError):
+        safe_exec(source, timeout_seconds=0.05)
+
+
 @pytest.mark.parametrize("seconds", [0, -1, None, "3"])
 def test_a_time_limit_is_a_positive_number(seconds: Any) -> None:
     with pytest.raises(ValueError, match="positive number"):

@@ -19,7 +19,7 @@ from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
 from anabranch.sandbox.rewriting import guarded
 from anabranch.sandbox.source import Mode, parsed
-from anabranch.sandbox.watch import watched
+from anabranch.sandbox.watch import going, watched
 
 __all__ = ["safe_eval", "safe_exec"]
 
@@ -166,6 +166,7 @@ def prepared(
     code = compiled(source, mode, frozenset(names), imports)
     space = values.copied_in(names)
     space.update(GUARDS)
+    space["$going"] = going
     space["$import"] = functools.partial(_imported, imports)
     # Functions written in C import by way of the builtins around the call; no source can
     # name this one.

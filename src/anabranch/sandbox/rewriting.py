@@ -182,6 +182,13 @@ class _Guarding(ast.NodeTransformer):
             node.type = ast.copy_location(ast.Name("Exception", ast.Load()), node)
         return node
 
+    def visit_Try(self, node: ast.Try) -> ast.Try:
+        self.generic_visit(node)
+        if node.finalbody:
+            # It is entered also when the code is being stopped, by each call that it ends.
+            node.finalbody.insert(0, ast.Expr(_call("$going", node.finalbody[0])))
+        return node
+
     def visit_MatchClass(self, node: ast.MatchClass) -> ast.MatchClass:
         self.generic_visit(node)
         assert isinstance(node.cls, ast.Name)

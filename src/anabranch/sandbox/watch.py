@@ -3,8 +3,9 @@
 One thread looks every few hundredths of a second at what is at work. What is over its
 limit gets an exception raised in its own thread, at the next place where the interpreter
 looks whether to stop: a call, or the turn of a loop. It is raised again until the code has
-left, so a ``finally`` that loops delays it but cannot keep it. Code that is at work does
-not pay for being watched.
+left, so a ``finally`` that loops delays it but cannot keep it; and each ``finally`` that is
+entered afterwards asks :func:`going`, so that many of them cannot either. Code that is at
+work does not pay for being watched.
 
 The interpreter offers this as ``PyThreadState_SetAsyncExc``; signals would work in the
 main thread only.
@@ -23,7 +24,7 @@ from typing import Any, Final
 from anabranch.errors import LimitExceeded, TimeLimitExceeded
 from anabranch.sandbox.guards import Stopped
 
-__all__ = ["passed", "watched"]
+__all__ = ["going", "passed", "watched"]
 
 LOOK_EVERY_S: Final = 0.02
 LINGER_S: Final = 2.0
@@ -70,6 +71,17 @@ def watched(call: Callable[[], Any], timeout_s: float, memory_bytes: int | None)
     if error is not None:
         raise error
     return value
+
+
+def going() -> None:
+    """Return if the code that is at work in this thread has not been told to stop.
+
+    Raises:
+        BaseException: One that no handler of the code catches.
+    """
+    thread = threading.get_ident()
+    if any(work.fired and work.thread == thread for work in tuple(_watch.at_work)):
+        raise _Interrupt
 
 
 def _settled(call: Callable[[], Any], work: _Work) -> tuple[Any, BaseException | None]:
