@@ -78,9 +78,9 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
-        return math.copysign(1, one) == math.copysign(1, other) and (
-            one == other or (math.isnan(one) and math.isnan(other))
-        )
+        if math.isnan(one):
+            return math.isnan(other)  # its sign says nothing, and Python does not show it
+        return one == other and math.copysign(1, one) == math.copysign(1, other)
     if isinstance(one, complex):
         return same(one.real, other.real) and same(one.imag, other.imag)
     if isinstance(one, (list, tuple)):

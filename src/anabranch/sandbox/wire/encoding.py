@@ -57,7 +57,7 @@ def encode(
 
     Types are kept exactly, with few exceptions: ``OrderedDict``, ``defaultdict`` and
     ``Counter`` become dicts and named tuples become tuples. Any other subclass is refused.
-    What is in several places is written at each of them.
+    What is in several places is written at each of them. A NaN of Python's keeps no sign.
 
     Args:
         value: None, bool, int, float, complex, str, bytes, list, tuple, dict, set,
