@@ -5,7 +5,8 @@ Sources name them by placeholders; `Canaries.fill` puts in what they are this ti
     {canary}           a path in an empty folder, where nothing may appear
     {secret_file}      a file of the host; its text may not come out
     {granted}          a folder with a file `table.csv`, to be granted read-only
-    {secret_env}       the name of an environment variable; its value may not come out
+    {secret_env}       the name of an environment variable; its value may not come out. It
+                       is the same in all sets of one process
     {port}, {port6}    a TCP port that listens on 127.0.0.1, on ::1
     {udp_port}         a UDP port on 127.0.0.1
     {unix_socket}, {unix_datagram}, {abstract_socket}    names of unix sockets that listen
@@ -14,9 +15,13 @@ Sources name them by placeholders; `Canaries.fill` puts in what they are this ti
     {host_address}     where in the memory of that process the secret is
     {escaped}          a mark that a source gives as its value when it got through
 
+Files and folders may be read and written by anybody, so that nothing but the sandbox is in
+the way of code that runs as somebody else; the folder that holds them must be open too.
+
 Whether something connected is read from the kernel's queues, so nothing runs beside the
 test. What the code can change for the next caller (builtins, modules, options) is compared
-with what it was, and put back.
+with what it was, and put back. Sets may be there at the same time, if one of them comes
+first and goes last.
 """
 
 from __future__ import annotations
@@ -53,6 +58,8 @@ _MODULES = (
     "builtins sys os io math json re random statistics itertools functools operator string "
     "collections datetime decimal time pandas numpy"
 ).split()
+_ENV = f"SUITE_{secrets.token_hex(8).upper()}"
+_ENV_SECRET = f"env-{secrets.token_hex(8)}"
 _CLASSES = (
     ("pandas", "DataFrame"),
     ("pandas", "Series"),
@@ -80,8 +87,6 @@ class Canaries:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         token = secrets.token_hex(8)
-        self._env = f"SUITE_{token.upper()}"
-        self._env_secret = f"env-{token}"
         self._file_secret = f"file-{token}"
         self._escaped = f"escaped-{token}"
         self._abstract = f"suite-{token}"
@@ -99,10 +104,14 @@ class Canaries:
         self._secret_file.write_text(self._file_secret, encoding="utf-8")
         self._granted = self._folder / "granted"
         self._granted.mkdir()
-        (self._granted / "table.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+        table = self._granted / "table.csv"
+        table.write_text("a,b\n1,2\n", encoding="utf-8")
+        for path in (self._nest, self._secret_file, self._granted, table):
+            path.chmod(0o777 if path.is_dir() else 0o666)
         self._before = _tree(self._granted)
-        os.environ[self._env] = self._env_secret
-        self._cleanup.callback(os.environ.pop, self._env, None)
+        if _ENV not in os.environ:
+            os.environ[_ENV] = _ENV_SECRET
+            self._cleanup.callback(os.environ.pop, _ENV, None)
         self._cleanup.callback(_forget_kept)
         self._state = _host_state()
         self._settings = _host_settings()
@@ -168,7 +177,7 @@ class Canaries:
             "canary": lambda: str(self._nest / "touched"),
             "secret_file": lambda: str(self._secret_file),
             "granted": lambda: str(self._granted),
-            "secret_env": lambda: self._env,
+            "secret_env": lambda: _ENV,
             # Spelled otherwise than its value, for tracebacks quote the source.
             "escaped": lambda: f"\\x{ord(self._escaped[0]):x}{self._escaped[1:]}",
             "port": lambda: self._listen("tcp", socket.AF_INET, ("127.0.0.1", 0)),
@@ -208,13 +217,13 @@ class Canaries:
 
     def _start_victim(self) -> _Victim:
         if self._victim is None:
-            self._victim = _Victim(self._env)
+            self._victim = _Victim(_ENV)
             self._cleanup.callback(self._victim.end)
         return self._victim
 
     def _leaks(self, observed: tuple[object, ...]) -> Iterator[str]:
         secrets_ = {
-            "environment": self._env_secret,
+            "environment": _ENV_SECRET,
             "secret file": self._file_secret,
             "host memory": given.HOST_SECRET,
             "escaped": self._escaped,
