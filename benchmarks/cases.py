@@ -58,12 +58,16 @@ class Case:
         orders: What to ask of a process, by the row's label; or, as a sentence, why there
             is nothing to be asked for.
         columns: What to show of the medians and a row's label, by heading.
+        once: Whether one run of a row says it all, as of what is counted.
+        timeout_s: How long one may take.
     """
 
     title: str
     orders: Mapping[str, Mapping[str, Any] | str]
     columns: Mapping[str, Column]
     goals: Sequence[Goal] = field(default_factory=tuple[Goal, ...])
+    once: bool = False
+    timeout_s: float = TIMEOUT_S
 
 
 def own(figure: str) -> Column:
@@ -199,15 +203,18 @@ def _measure(
     failures: _Reasons = {}
     for repeat in range(repeats):
         for name, label, order in rows if repeat % 2 == 0 else reversed(rows):
-            if (name, label) in absent or (name, label) in failures:
+            case = benchmark.cases[name]
+            if (name, label) in absent | failures or (case.once and repeat):
                 continue
             _say(f"\r\x1b[K  {repeat + 1} of {repeats}: {name}, {label} ")
             try:
-                runs[name][label].append(_figures(benchmark.process, order))
+                figures = _figures(benchmark.process, order, case.timeout_s)
             except Absent as reason:
                 absent[name, label] = str(reason)
             except Failed as reason:
                 failures[name, label] = str(reason)
+            else:
+                runs[name][label].append(figures)
     _say("\r\x1b[K")
     for name, label in absent | failures:
         del runs[name][label]
@@ -219,15 +226,15 @@ def _say(words: str) -> None:
         print(words, end="", file=sys.stderr, flush=True)
 
 
-def _figures(process: str, order: Mapping[str, Any]) -> Figures:
+def _figures(process: str, order: Mapping[str, Any], timeout_s: float) -> Figures:
     """What a process of its own finds."""
     command = [sys.executable, "-m", process, json.dumps(order)]
     try:
         ended = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"took longer than {TIMEOUT_S:.0f} s") from error
+        raise Failed(f"took longer than {timeout_s:.0f} s") from error
     if ended.returncode:
         words = ended.stderr.strip().splitlines()
         raise Failed(words[-1] if words else f"exit status {ended.returncode}")
