@@ -105,19 +105,16 @@ def _main(spec: dict[str, Any]) -> None:
         _load(spec["preload"])
     confine.hide_file_system(grants, layers, scratch=bool(scratch))
     confine.drop_privileges(layers, scratch=bool(scratch))
+    has_rules = confine.Layer.LANDLOCK in layers and not scratch
+    rules = confine.ruleset(grants) if has_rules else None
+    seal = confine.Seal(layers, grants, limits, rules=rules, scratch=scratch)
     for name in spec["names"]:
         reports, report = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.setsid()
-                if scratch:
-                    confine.fresh_scratch(scratch)
-                confine.restrict_paths(grants, layers)
-                confine.drop_privileges(layers)
-                confine.set_rlimits(limits, layers)
-                files = bool(grants)
-                confine.filter_calls(layers, processes=limits.processes, files=files)
+                seal.put_on()
             except BaseException as error:
                 os.write(report, json.dumps(f"not confined: {error!r}").encode())
                 os._exit(1)

@@ -9,20 +9,13 @@ In the zygote, in this order::
     ...  # imports: the host's files are still there
     hide_file_system(grants, layers, scratch=scratch)
     drop_privileges(layers, scratch=scratch)
-    program(processes=n, files=bool(grants))  # optional: compiles once for all children
+    seal = Seal(layers, grants, limits, ...)  # once for all children that are alike
 
-In each child that it forks, before any code of a stranger::
-
-    fresh_scratch(bytes)  # only where a Scratch is granted
-    restrict_paths(grants, layers)
-    drop_privileges(layers)
-    set_rlimits(limits, layers)
-    filter_calls(layers, processes=n, files=bool(grants))
-
-``restrict_paths`` may also be called in the zygote, but not where children mount a scratch:
-Landlock refuses every mount after it. Called in each child it also keeps the children from
-signalling one another. What fails raises :class:`OSError` with a sentence; then nothing of
-a stranger may run.
+In each child that it forks, before any code of a stranger, ``seal.put_on()``: a scratch
+where one is granted, Landlock, resource limits, and last the filter of system calls.
+Landlock is entered by each child, which also keeps the children from signalling one
+another; no mount is allowed after it. What fails raises :class:`OSError` with a sentence;
+then nothing of a stranger may run.
 """
 
 from __future__ import annotations
@@ -33,38 +26,31 @@ from anabranch.sandbox.confine.layers import ALL, Found, Layer
 
 if TYPE_CHECKING:
     from anabranch.sandbox.confine.capabilities import drop_privileges
-    from anabranch.sandbox.confine.landlock import restrict_paths
-    from anabranch.sandbox.confine.mounts import fresh_scratch, hide_file_system
+    from anabranch.sandbox.confine.landlock import ruleset
+    from anabranch.sandbox.confine.mounts import hide_file_system
     from anabranch.sandbox.confine.namespaces import enter
     from anabranch.sandbox.confine.probing import probe
-    from anabranch.sandbox.confine.rlimits import set_rlimits
-    from anabranch.sandbox.confine.seccomp import filter_calls, program
+    from anabranch.sandbox.confine.sealing import Seal
 
 __all__ = [
     "ALL",
     "Found",
     "Layer",
+    "Seal",
     "drop_privileges",
     "enter",
-    "filter_calls",
-    "fresh_scratch",
     "hide_file_system",
     "probe",
-    "program",
-    "restrict_paths",
-    "set_rlimits",
+    "ruleset",
 ]
 
 _HOMES = {
+    "Seal": "sealing",
     "drop_privileges": "capabilities",
     "enter": "namespaces",
-    "filter_calls": "seccomp",
-    "fresh_scratch": "mounts",
     "hide_file_system": "mounts",
     "probe": "probing",
-    "program": "seccomp",
-    "restrict_paths": "landlock",
-    "set_rlimits": "rlimits",
+    "ruleset": "landlock",
 }
 
 

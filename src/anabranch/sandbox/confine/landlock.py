@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from anabranch.sandbox.confine.granted import readable, writable
 from anabranch.sandbox.confine.layers import Layer
-from anabranch.sandbox.confine.syscalls import call, gain_no_privileges
+from anabranch.sandbox.confine.syscalls import PR_SET_NO_NEW_PRIVS, Prepared, call
 
 if TYPE_CHECKING:
     from anabranch.sandbox.limits import Grant
 
-__all__ = ["abi", "restrict_paths"]
+__all__ = ["abi", "add_domain", "restrict_paths", "ruleset"]
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
@@ -66,18 +66,39 @@ def restrict_paths(grants: Iterable[Grant], layers: frozenset[Layer]) -> None:
     """
     if Layer.LANDLOCK not in layers:
         return
+    rules = ruleset(grants)
+    calls = Prepared()
+    try:
+        add_domain(calls, rules)
+        calls.make()
+    finally:
+        os.close(rules)
+
+
+def ruleset(grants: Iterable[Grant]) -> int:
+    """A descriptor of the rules for these grants; as many processes as like enter by it.
+
+    Raises:
+        OSError: If there is no Landlock, or a granted path cannot be opened.
+    """
     version = abi()
     files = _rights(_FILES, version)
-    ruleset = _create(files, _rights(_PORTS, version), _rights(_SCOPES, version))
+    rules = _create(files, _rights(_PORTS, version), _rights(_SCOPES, version))
     try:
         for path in readable(grants):
-            _allow(ruleset, path, _READ & files)
+            _allow(rules, path, _READ & files)
         for path in writable(grants):
-            _allow(ruleset, path, (_READ | _CHANGE) & files)
-        gain_no_privileges()
-        call("landlock_restrict_self", ruleset, 0, what="entering a Landlock domain")
-    finally:
-        os.close(ruleset)
+            _allow(rules, path, (_READ | _CHANGE) & files)
+    except BaseException:
+        os.close(rules)
+        raise
+    return rules
+
+
+def add_domain(calls: Prepared, rules: int) -> None:
+    """Add the calls by which a process enters a domain of its own with these rules."""
+    calls.add("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, what="setting no_new_privs")
+    calls.add("landlock_restrict_self", rules, 0, what="entering a Landlock domain")
 
 
 def _rights(table: tuple[tuple[int, int], ...], version: int) -> int:

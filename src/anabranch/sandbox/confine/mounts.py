@@ -84,7 +84,7 @@ def hide_file_system(
 def fresh_scratch(bytes: int) -> None:  # noqa: A002  # as Scratch(bytes) has it
     """Give this process an empty writable ``/scratch`` that no other process sees.
 
-    Before :func:`~anabranch.sandbox.confine.restrict_paths` and
+    Before :func:`~anabranch.sandbox.confine.landlock.restrict_paths` and
     :func:`~anabranch.sandbox.confine.drop_privileges`, in a child of a process that kept
     what this needs. It is gone with the process.
 

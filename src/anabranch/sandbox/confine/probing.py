@@ -108,16 +108,14 @@ def _attempt(layers: Collection[Layer]) -> str:
 
 def _confine(layers: frozenset[Layer]) -> None:
     from anabranch.sandbox.confine.capabilities import drop_privileges
-    from anabranch.sandbox.confine.landlock import restrict_paths
+    from anabranch.sandbox.confine.landlock import ruleset
     from anabranch.sandbox.confine.mounts import hide_file_system
     from anabranch.sandbox.confine.namespaces import enter
-    from anabranch.sandbox.confine.rlimits import set_rlimits
-    from anabranch.sandbox.confine.seccomp import filter_calls
+    from anabranch.sandbox.confine.sealing import Seal
     from anabranch.sandbox.limits import Limits
 
     enter(layers)
     hide_file_system((), layers)
-    restrict_paths((), layers)
     drop_privileges(layers)
-    set_rlimits(Limits(), layers)
-    filter_calls(layers, processes=1, files=False)
+    rules = ruleset(()) if Layer.LANDLOCK in layers else None
+    Seal(layers, (), Limits(), rules=rules, scratch=0).put_on()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import resource
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anabranch.sandbox.confine.capabilities import drop_capabilities, empty_bounding_set
 from anabranch.sandbox.confine.layers import Layer
-from anabranch.sandbox.confine.syscalls import call
+from anabranch.sandbox.confine.syscalls import Prepared, call
 
 if TYPE_CHECKING:
     from anabranch.sandbox.limits import Limits
 
-__all__ = ["mapped_bytes", "remember_mapped", "set_rlimits"]
+__all__ = ["add_rlimits", "count_apart", "mapped_bytes", "remember_mapped"]
 
 _CLONE_NEWUSER = 0x10000000
 _STACK_BYTES = 8 * 2**20
@@ -43,53 +44,55 @@ def remember_mapped() -> None:
     _remembered = mapped_bytes()
 
 
-def set_rlimits(limits: Limits, layers: frozenset[Layer]) -> None:
-    """Hold this process to *limits*, and whatever it forks with it.
+def add_rlimits(calls: Prepared, limits: Limits) -> None:
+    """Add the calls that hold a process to *limits*, and whatever it forks with it.
 
     Memory counts what is mapped beyond what is mapped now; over it, allocations fail.
     Processor time is whole seconds, rounded up: then SIGXCPU, and SIGKILL a second later.
     A write over the size of a file gives EFBIG where SIGXFSZ is ignored, as Python does; it
     counts memfds too, but not what is written through a mapping. Descriptors that are open
-    already stay, whatever their number.
+    already stay, whatever their number. Where a hard limit is lower already, it stays.
 
-    Processes and threads are counted by user. With ``USER`` and more than one allowed, this
-    process goes into a user namespace of its own, so that only its own are counted. Without
-    ``USER`` all processes of the user count, and root's are never refused: then only
-    ``SECCOMP`` keeps ``processes=1``.
+    Processes and threads are counted by user: see :func:`count_apart`. Without ``USER`` all
+    processes of the user count, and root's are never refused: then only ``SECCOMP`` keeps
+    ``processes=1``.
 
     Args:
+        calls: Where they are added.
         limits: The fields but ``wall_s``, ``output_bytes`` and ``result_bytes``.
-        layers: Does nothing without ``RLIMITS``.
-
-    Raises:
-        OSError: If the kernel refuses, or a hard limit is lower already.
     """
-    if Layer.RLIMITS not in layers:
-        return
-    if limits.processes > 1 and Layer.USER in layers:
-        _count_apart(layers)
     cpu = math.ceil(limits.cpu_s)
-    _limit(resource.RLIMIT_AS, mapped_bytes() + limits.memory_bytes)
-    _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
-    _limit(resource.RLIMIT_FSIZE, limits.file_bytes or 0)
-    _limit(resource.RLIMIT_NPROC, limits.processes)
-    _limit(resource.RLIMIT_STACK, _STACK_BYTES)
-    for none in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
-        _limit(none, 0)
-    # Last: nothing can be opened where the limit is below what is open already.
-    _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    for which, soft, hard in (
+        (resource.RLIMIT_AS, mapped_bytes() + limits.memory_bytes, None),
+        (resource.RLIMIT_CPU, cpu, cpu + 1),
+        (resource.RLIMIT_FSIZE, limits.file_bytes or 0, None),
+        (resource.RLIMIT_NPROC, limits.processes, None),
+        (resource.RLIMIT_STACK, _STACK_BYTES, None),
+        (resource.RLIMIT_CORE, 0, None),
+        (resource.RLIMIT_MEMLOCK, 0, None),
+        (resource.RLIMIT_MSGQUEUE, 0, None),
+        # Last: nothing can be opened where the limit is below what is open already.
+        (resource.RLIMIT_NOFILE, limits.open_files, None),
+    ):
+        pair = struct.pack("=QQ", *_possible(which, soft, soft if hard is None else hard))
+        calls.add("prlimit64", 0, which, pair, None, what="setting a resource limit")
 
 
-def _limit(which: int, soft: int, hard: int | None = None) -> None:
-    """Set a limit, or leave it where the hard one is lower already."""
+def _possible(which: int, soft: int, hard: int) -> tuple[int, int]:
     most = resource.getrlimit(which)[1]
-    wanted = soft if hard is None else hard
-    if most != resource.RLIM_INFINITY:
-        soft, wanted = min(soft, most), min(wanted, most)
-    resource.setrlimit(which, (soft, wanted))
+    if most == resource.RLIM_INFINITY:
+        return soft, hard
+    return min(soft, most), min(hard, most)
 
 
-def _count_apart(layers: frozenset[Layer]) -> None:
+def count_apart(layers: frozenset[Layer]) -> None:
+    """Go into a user namespace where only the processes of this one are counted.
+
+    Args:
+        layers: Does nothing without ``USER``.
+    """
+    if Layer.USER not in layers:
+        return
     call("unshare", _CLONE_NEWUSER, what="counting the processes of this one apart")
     # The new namespace came with all capabilities within it.
     if Layer.CAPABILITIES in layers:

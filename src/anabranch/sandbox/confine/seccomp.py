@@ -20,11 +20,14 @@ from functools import cache
 
 from anabranch.sandbox.confine import bpf
 from anabranch.sandbox.confine.bpf import FREELY, Equal, NoBits, OneOf, Rule, Zero
-from anabranch.sandbox.confine.layers import Layer
 from anabranch.sandbox.confine.numbers import AUDIT_ARCH, numbers
-from anabranch.sandbox.confine.syscalls import PR_SET_SECCOMP, gain_no_privileges, prctl
+from anabranch.sandbox.confine.syscalls import (
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_SECCOMP,
+    Prepared,
+)
 
-__all__ = ["filter_calls", "profile", "program"]
+__all__ = ["add_filter", "profile", "program"]
 
 _MODE_FILTER = 2
 _PROT_EXEC = 4
@@ -121,24 +124,21 @@ def program(*, processes: int, files: bool) -> bytes:
     )
 
 
-def filter_calls(layers: frozenset[Layer], *, processes: int, files: bool) -> None:
-    """Let this process make no system call but those of :func:`profile`, from now on.
+def add_filter(calls: Prepared, *, processes: int, files: bool) -> None:
+    """Add the calls after which a process can make none but those of :func:`profile`.
 
-    To be called last: nearly everything else in this package is refused afterwards.
+    Let them be the last: nearly everything else in this package is refused afterwards.
 
     Args:
-        layers: Does nothing without ``SECCOMP``.
+        calls: Where they are added.
         processes: As in :class:`~anabranch.sandbox.limits.Limits`.
         files: Whether anything is granted.
-
-    Raises:
-        OSError: If the kernel does not take the filter.
     """
-    if Layer.SECCOMP not in layers:
-        return
     code = program(processes=processes, files=files)
-    # The kernel takes a filter only from who can gain no privileges by it.
-    gain_no_privileges()
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
-    prctl(PR_SET_SECCOMP, _MODE_FILTER, header, what="loading the seccomp filter")
+    calls.keep(buffer)
+    # The kernel takes a filter only from who can gain no privileges by it.
+    calls.add("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, what="setting no_new_privs")
+    what = "loading the seccomp filter"
+    calls.add("prctl", PR_SET_SECCOMP, _MODE_FILTER, header, 0, 0, what=what)

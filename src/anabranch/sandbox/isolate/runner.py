@@ -18,7 +18,7 @@ import traceback
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 FILE_NAME: Final = "<sandbox>"
 NOTE_BYTES: Final = 200  # what is said of dropped output takes less
@@ -49,10 +49,14 @@ class Ran:
 
 
 class Kept(io.RawIOBase):
-    """Takes any number of bytes, and keeps the first ``most``."""
+    """Takes any number of bytes, and keeps the first ``most`` of a run."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.begin(0)
+
+    def begin(self, most: int) -> None:
+        """Forget everything, and keep so many bytes from now on."""
         self._most = most
         self._kept = bytearray()
         self._dropped = 0
@@ -75,6 +79,41 @@ class Kept(io.RawIOBase):
         return bytes(self._kept) + told.encode()
 
 
+class Printed:
+    """What ``sys.stdout`` or ``sys.stderr`` is, for all runs of a process.
+
+    One for all: what has been printed through an object of an earlier run counts as well.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._kept = Kept()
+        self._stream: TextIO = io.TextIOWrapper(  # type: ignore[type-var]  # a raw stream will do
+            self._kept,  # pyright: ignore[reportArgumentType]
+            encoding="utf-8",
+            errors="backslashreplace",
+            newline="\n",
+            write_through=True,
+        )
+
+    def stream(self, most: int) -> TextIO:
+        """The stream for a run, of which so many bytes are kept."""
+        try:
+            closed = self._stream.closed
+        except ValueError:  # the code took it apart
+            closed = True
+        if closed:
+            self._begin()
+        self._kept.begin(most)
+        return self._stream
+
+    def content(self) -> bytes:
+        """What the run has printed."""
+        return self._kept.content()
+
+
 class Runner:
     """Runs sources one after another in the same namespace."""
 
@@ -83,16 +122,18 @@ class Runner:
         self._main.__dict__["__builtins__"] = builtins
         self._loop: asyncio.Runner | None = None
         self._count = 0
+        self._out, self._err = Printed(), Printed()
 
     def run(self, source: str, values: Mapping[str, object], *, output_bytes: int) -> Ran:
         """Run a source; what it raises is in the answer, whatever it is."""
         self._count += 1
         name = FILE_NAME if self._count == 1 else f"<sandbox {self._count}>"
-        out, err = Kept(output_bytes), Kept(output_bytes)
         value, error = None, None
         before = sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr
         sys.modules["__main__"] = self._main
-        sys.stdin, sys.stdout, sys.stderr = io.StringIO(""), _text(out), _text(err)
+        sys.stdin = io.StringIO("")
+        sys.stdout = self._out.stream(output_bytes)
+        sys.stderr = self._err.stream(output_bytes)
         try:
             self._main.__dict__.update(values)
             value = self._execute(source, name)
@@ -101,23 +142,34 @@ class Runner:
         finally:
             _flush()
             sys.modules["__main__"], sys.stdin, sys.stdout, sys.stderr = before
-        return Ran(value, error, out.content(), err.content())
+        return Ran(value, error, self._out.content(), self._err.content())
 
     def _execute(self, source: str, name: str) -> object:
         lines = source.splitlines(keepends=True)
         linecache.cache[name] = (len(source), None, lines, name)
-        tree = ast.parse(source, name)
-        asked = _keep_last_value(tree)
-        code = compile(
-            tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-        )
+        code, asked = _compiled(source, name)
         namespace = self._main.__dict__
         ran = eval(code, namespace)  # noqa: S307  # it is what this process is for
         if code.co_flags & inspect.CO_COROUTINE:
             if self._loop is None:
                 self._loop = asyncio.Runner()
-            self._loop.run(ran)
-        return namespace.pop(_VALUE) if asked else None
+            ran = self._loop.run(ran)
+        return namespace.pop(_VALUE) if asked else ran
+
+
+def _compiled(source: str, name: str) -> tuple[types.CodeType, bool]:
+    """The code, and whether it puts its value under a name instead of giving it."""
+    if "\n" not in source:
+        # An expression alone needs no tree, which costs more than all the rest.
+        with contextlib.suppress(SyntaxError):
+            code = compile(
+                source, name, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+            )
+            return code, False
+    tree = ast.parse(source, name)
+    asked = _keep_last_value(tree)
+    code = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return code, asked
 
 
 def _keep_last_value(tree: ast.Module) -> bool:
@@ -133,16 +185,6 @@ def _keep_last_value(tree: ast.Module) -> bool:
     target = ast.Name(_VALUE, ast.Store(), **place)
     tree.body[-1] = ast.Assign([target], last.value, **place)
     return True
-
-
-def _text(raw: Kept) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
-        raw,  # type: ignore[arg-type]  # it needs only what a raw stream has
-        encoding="utf-8",
-        errors="backslashreplace",
-        newline="\n",
-        write_through=True,
-    )
 
 
 def _flush() -> None:

@@ -25,7 +25,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -33,21 +33,19 @@ from anabranch.sandbox import wire
 from anabranch.sandbox.confine import (
     Found,
     Layer,
+    Seal,
     drop_privileges,
     enter,
-    filter_calls,
-    fresh_scratch,
     hide_file_system,
     probe,
-    program,
-    restrict_paths,
-    set_rlimits,
+    ruleset,
 )
 from anabranch.sandbox.isolate import child, speech, standard
 from anabranch.sandbox.isolate.runner import Runner
 from anabranch.sandbox.limits import Grant, Limits, ReadOnly, Scratch
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_SEALS: Final = 64  # of how many kinds of limits something is kept
 
 
 class Refused(Exception):
@@ -56,10 +54,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all children of a zygote have in common."""
+    """What all children of a zygote have in common.
+
+    Attributes:
+        rules: A descriptor of the Landlock rules; None where there is no Landlock, or each
+            child has to make its own.
+    """
 
     layers: frozenset[Layer]
     grants: tuple[Grant, ...]
+    rules: int | None = None
 
     @property
     def scratch(self) -> int:
@@ -105,6 +109,8 @@ def prepare(order: Mapping[str, Any]) -> tuple[Setting, dict[str, Any]]:
     hide_file_system(grants, setting.layers, scratch=bool(setting.scratch))
     drop_privileges(setting.layers, scratch=bool(setting.scratch))
     _forget(grants)
+    if Layer.LANDLOCK in setting.layers and not setting.scratch:
+        setting = replace(setting, rules=ruleset(grants))
     return setting, {
         "available": sorted(map(str, found.available)),
         "missing": {str(layer): why for layer, why in found.missing.items()},
@@ -161,6 +167,7 @@ class Zygote:
         self._control = control
         self._setting = setting
         self._children: dict[int, int] = {}  # pid: the number that the parent gave
+        self._seals: dict[Limits, Seal] = {}
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def work(self) -> None:
@@ -182,8 +189,7 @@ class Zygote:
                 self._fork(**json.loads(order))
 
     def _fork(self, number: int, limits: dict[str, Any]) -> None:
-        # Compiled here, once, for all the children that are to be alike.
-        program(processes=limits["processes"], files=bool(self._setting.grants))
+        seal = self._seal(Limits(**limits))
         here, there = socket.socketpair()
         with here, there:
             try:
@@ -192,7 +198,7 @@ class Zygote:
                 _tell(self._control, {"unborn": number, "text": str(error)})
                 return
             if not pid:
-                self._be_child(there, Limits(**limits))
+                self._be_child(there, seal)
             self._children[pid] = number
             with contextlib.suppress(OSError):  # it has done so itself, or is dead
                 os.setpgid(pid, pid)
@@ -203,15 +209,29 @@ class Zygote:
             finally:
                 os.close(pidfd)
 
-    def _be_child(self, there: socket.socket, limits: Limits) -> NoReturn:
+    def _seal(self, limits: Limits) -> Seal:
+        """One for all the children that are to be alike."""
+        if (seal := self._seals.get(limits)) is None:
+            if len(self._seals) > _SEALS:
+                self._seals.clear()
+            setting = self._setting
+            seal = self._seals[limits] = Seal(
+                setting.layers,
+                setting.grants,
+                limits,
+                rules=setting.rules,
+                scratch=setting.scratch,
+            )
+        return seal
+
+    def _be_child(self, there: socket.socket, seal: Seal) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setpgid(0, 0)
             self._control.detach()
-            os.closerange(3, there.fileno())
-            os.closerange(there.fileno() + 1, there.fileno() + 256)
-            child.live(there, lambda: _confine(self._setting, limits))
+            _close_others(there.fileno(), self._setting.rules)
+            child.live(there, seal.put_on)
         finally:
             os._exit(speech.BROKEN)
 
@@ -233,14 +253,13 @@ class Zygote:
                 _tell(self._control, {"exit": number, "status": status, "cpu_s": cpu_s})
 
 
-def _confine(setting: Setting, limits: Limits) -> None:
-    """What each child does to itself, before anything of a stranger is there."""
-    if setting.scratch:
-        fresh_scratch(setting.scratch)
-    restrict_paths(setting.grants, setting.layers)
-    drop_privileges(setting.layers)
-    set_rlimits(limits, setting.layers)
-    filter_calls(setting.layers, processes=limits.processes, files=bool(setting.grants))
+def _close_others(*keep: int | None) -> None:
+    """Close all descriptors but the standard ones and these."""
+    start = 3
+    for descriptor in sorted(known for known in keep if known is not None):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, start + 256)
 
 
 def _woken(number: int, frame: object) -> None:
