@@ -37,8 +37,8 @@ def drop_privileges(layers: frozenset[Layer], *, scratch: bool = False) -> None:
         layers: With ``USER`` this becomes the one user of the namespace. With
             ``CAPABILITIES`` root becomes nobody, and all capabilities go, those within the
             user namespace too.
-        scratch: Keep what :func:`~anabranch.sandbox.confine.mounts.fresh_scratch` needs in the
-            children of this process. Each of them then calls this without it.
+        scratch: Keep what :func:`~anabranch.sandbox.confine.mounts.fresh_scratch` needs
+            in the children of this process. Each of them then calls this without it.
 
     Raises:
         OSError: If the kernel refuses.
