@@ -39,8 +39,8 @@ def test_one_json_object_tells_everything(
 @pytest.mark.parametrize(
     ("source", "options", "said"),
     [
-        ("while True: pass", ["--time", "0.2"], "longer than 0.2 s"),
-        ("x = bytearray(2**28)", ["--memory", "32M"], "memory"),
+        ("while True: pass", ["--time", "0.2"], "give it more with --time"),
+        ("x = bytearray(2**28)", ["--memory", "32M"], "give it more with --memory"),
         ("1 +", [], "SyntaxError"),
         ("import nothing_of_this_name", [], "No module named"),
     ],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from anabranch.cli import _fields
 from anabranch.cli._help import Command, positive_seconds
 from anabranch.cli._terminal import say
-from anabranch.errors import UsageError
+from anabranch.errors import LimitExceeded, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ null), wall_s, cpu_s, memory_bytes.
 
 {_fields.HELP}"""
 
+_OPTIONS = {"wall_s": "--time", "cpu_s": "--time", "memory_bytes": "--memory"}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -116,7 +117,12 @@ def run(args: argparse.Namespace) -> int:
             values = {key: _fields.value_of(text) for key, text in typed.items()}
             return await sandbox.run(source, values)
 
-    result = asyncio_run(ran())
+    try:
+        result = asyncio_run(ran())
+    except LimitExceeded as error:
+        argument = f"Limits({error.limit}=...)"
+        say(str(error).replace(argument, _OPTIONS.get(error.limit, argument)))
+        return 1
     return _show_json(result) if args.json else _show(result)
 
 
