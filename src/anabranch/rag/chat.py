@@ -8,23 +8,29 @@ characters. Bytes come in packets that know nothing of lines, events or characte
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
-from urllib.parse import urlsplit
 
 from anabranch.errors import ChatError, UsageError
 from anabranch.rag.answer import Message
+from anabranch.rag.service import (
+    MOST_ERROR_BYTES,
+    check_address,
+    check_key,
+    json_object,
+    message,
+    reason,
+    said,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
 _DONE = "[DONE]"
 _MOST_EVENT_CHARACTERS = 1 << 22
-_MOST_ERROR_BYTES = 1 << 16
-_SHOWN_CHARACTERS = 300
 
 _REMEDIES = {
     400: "check the model's name, and how long a text it takes",
@@ -54,15 +60,10 @@ class ChatModel:
     def __init__(
         self, url: str, model: str, *, key: str | None = None, timeout: float = 60.0
     ) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise UsageError(
-                f"{url} is not the address of a language model: give one such as "
-                "http://localhost:11434/v1"
-            )
+        check_address(url, "a language model", "http://localhost:11434/v1")
         if not model:
             raise UsageError("the model's name is empty")
-        if key is not None and not (key.isascii() and key.isprintable() and key):
-            raise UsageError("the key has characters that no key has: copy it again")
+        check_key(key)
         if timeout <= 0:
             raise UsageError(f"timeout is {timeout}: it must be above 0 seconds")
         self.url = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
@@ -178,36 +179,31 @@ class ChatModel:
         return _text(_first_choice(self._object(body)).get("message"))
 
     def _object(self, text: str | bytes) -> dict[str, Any]:
-        # Any: what a server sends may be anything; each access looks before it takes.
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError):
-            data = None
-        if not isinstance(data, dict):
-            shown = _shortened(
+        found = json_object(text)
+        if found is None:
+            shown = shortened(
                 text if isinstance(text, str) else text.decode("utf-8", "replace")
             )
             raise ChatError(
                 f"{self.url}: the answer is not that of a chat model: {shown!r}; check the "
                 "address, which often ends in /v1"
             )
-        found = cast("dict[str, Any]", data)
         if error := found.get("error"):
-            raise ChatError(f"{self.url}: the model failed: {_message(error)}")
+            raise ChatError(f"{self.url}: the model failed: {message(error)}")
         return found
 
     async def _refusal(self, response: ClientResponse) -> ChatError:
-        status, reason = response.status, response.reason or ""
+        status = response.status
         if location := response.headers.get("Location"):
             return ChatError(
                 f"{self.url}: the server answered {status} and points to {location}: give "
                 "that address",
                 status=status,
             )
-        body = await response.content.read(_MOST_ERROR_BYTES)
-        said = _said(body.decode("utf-8", "replace"))
+        body = await response.content.read(MOST_ERROR_BYTES)
+        words = said(body.decode("utf-8", "replace"))
         remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "")
-        parts = [f"the server answered {status} {reason}".rstrip(), said]
+        parts = [f"the server answered {status} {response.reason or ''}".rstrip(), words]
         sentence = ": ".join(part for part in parts if part)
         return ChatError(
             f"{self.url}: {sentence}" + (f" ({remedy})" if remedy else ""), status=status
@@ -218,32 +214,8 @@ class ChatModel:
             raise ChatError(f"{self.url}: the answer is no text of any sensible length")
 
     def _explained(self, error: Exception, *, has_begun: bool) -> ChatError:
-        import aiohttp
-
-        match error:
-            case TimeoutError():
-                reason = (
-                    f"no sign of life for {self.timeout:g} s: try again, or wait longer"
-                )
-            case aiohttp.ClientConnectorDNSError():
-                reason = "the host name cannot be found: check the address and the network"
-            case aiohttp.ClientConnectorCertificateError():
-                reason = "the server's certificate is not trusted"
-            case aiohttp.ClientSSLError():
-                reason = "no secure connection: the server may not speak TLS on this port"
-            case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-                reason = "the connection was refused: is the model's server running?"
-            case aiohttp.ClientConnectorError(os_error=cause):
-                reason = f"cannot connect: {cause.strerror or cause}"
-            case aiohttp.InvalidURL():
-                reason = "is not a valid address: check its spelling"
-            case _ if has_begun:
-                reason = "the answer broke off before its end"
-            case aiohttp.ServerDisconnectedError() | ConnectionError():
-                reason = "the server closed the connection without an answer"
-            case _:
-                reason = f"cannot be asked: {str(error) or type(error).__name__}"
-        return ChatError(f"{self.url}: {reason}")
+        why = reason(error, timeout=self.timeout, has_begun=has_begun)
+        return ChatError(f"{self.url}: {why}")
 
 
 class EventParser:
@@ -302,29 +274,3 @@ def _text(message: object) -> str:
         cast("dict[str, Any]", message).get("content") if isinstance(message, dict) else ""
     )
     return content if isinstance(content, str) else ""
-
-
-def _said(body: str) -> str:
-    """What a server says of an error, in whichever of the usual forms."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        return _shortened("" if body.lstrip().startswith("<") else body)
-    found = cast("dict[str, Any]", data)
-    return _message(
-        found.get("error") or found.get("detail") or found.get("message") or body
-    )
-
-
-def _message(error: object) -> str:
-    if isinstance(error, dict):
-        found = cast("dict[str, Any]", error)
-        error = found.get("message") or found
-    return _shortened(str(error))
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + " …"

@@ -1,0 +1,114 @@
+"""What clients of services over HTTP share: addresses, keys, and words for failures."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from anabranch.errors import UsageError
+
+# Of an error's body no more is read, and of what it says no more is shown.
+MOST_ERROR_BYTES = 1 << 16
+SHOWN_CHARACTERS = 300
+
+
+def check_address(url: str, of: str, example: str) -> None:
+    """Refuse what is not the address of a service.
+
+    Args:
+        url: What was given.
+        of: Whose address it should be, such as ``"a language model"``.
+        example: An address that would do.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise UsageError(f"{url} is not the address of {of}: give one such as {example}")
+
+
+def check_key(key: str | None) -> None:
+    """Refuse a key that would break the header it is sent in, without showing it.
+
+    Raises:
+        UsageError: It has characters that no key has.
+    """
+    if key is not None and not (key.isascii() and key.isprintable() and key):
+        raise UsageError("the key has characters that no key has: copy it again")
+
+
+def said(body: str) -> str:
+    """What a server says of an error, in whichever of the usual forms."""
+    data = json_object(body)
+    if data is None:
+        return shortened("" if body.lstrip().startswith("<") else body)
+    return message(
+        data.get("error")
+        or data.get("detail")
+        or data.get("message")
+        or data.get("Message")
+        or body
+    )
+
+
+def message(error: object) -> str:
+    """The words in the ``error`` of an answer, which may be an object or a string."""
+    if isinstance(error, dict):
+        found = cast("dict[str, Any]", error)
+        error = found.get("message") or found
+    return shortened(str(error))
+
+
+def shortened(text: str) -> str:
+    """On one line, and not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS] + " …"
+
+
+def json_object(text: str | bytes) -> dict[str, Any] | None:
+    """A JSON object, or ``None`` if it is anything else."""
+    # Any: what a server sends may be anything; each access looks before it takes.
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else None
+
+
+def reason(error: Exception, *, timeout: float, has_begun: bool) -> str:
+    """Why a request that aiohttp gave up has failed, and what to do.
+
+    Args:
+        error: What aiohttp, or the system, raised.
+        timeout: Seconds that were waited for a sign of life.
+        has_begun: Whether some of the answer had come.
+    """
+    import aiohttp
+
+    match error:
+        case TimeoutError():
+            return f"no sign of life for {timeout:g} s: try again, or wait longer"
+        case aiohttp.ClientConnectorDNSError():
+            return "the host name cannot be found: check the address and the network"
+        case aiohttp.ClientConnectorCertificateError():
+            return "the server's certificate is not trusted"
+        case aiohttp.ClientSSLError():
+            return "no secure connection: the server may not speak TLS on this port"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "the connection was refused: is the model's server running?"
+        case aiohttp.ClientConnectorError(os_error=cause):
+            return f"cannot connect: {cause.strerror or cause}"
+        case aiohttp.InvalidURL():
+            return "is not a valid address: check its spelling"
+        case _ if has_begun:
+            return "the answer broke off before its end"
+        case aiohttp.ServerDisconnectedError() | ConnectionError():
+            return "the server closed the connection without an answer"
+        case _:
+            return f"cannot be asked: {str(error) or type(error).__name__}"
