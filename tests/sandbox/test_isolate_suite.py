@@ -27,11 +27,6 @@ ROOT = Path(__file__).parents[2]
 ATTACKS = [case for case in load("attacks_isolate") if runs_here(case)]
 HARMLESS = load("harmless")
 
-# What no sandbox can run, and why.
-CANNOT = {
-    "pandas-081": "pandas imports a part of itself that no exercise of a zygote loads",
-    "pandas-110": "the same part",
-}
 # What is held where no layer is in force: a zygote is given another environment.
 NEVER_GIVEN = {"host_memory-001", "host_memory-002", "host_memory-003"}
 
@@ -150,11 +145,7 @@ def test_single_calls_get_through_where_only_the_filter_of_calls_is_missing() ->
 
 @pytest.mark.parametrize("category", categories(HARMLESS))
 def test_harmless_code_gives_its_result_in_a_sandbox(category: str) -> None:
-    cases = of(category, HARMLESS)
-    wrong = told("harmless").wrong(cases)
-    check({name: fault for name, fault in wrong.items() if name not in CANNOT})
-    cannot = CANNOT.keys() & {case.id for case in cases}
-    assert cannot <= wrong.keys(), "take what can be run now out of CANNOT"
+    check(told("harmless").wrong(of(category, HARMLESS)))
 
 
 @pytest.mark.parametrize("category", categories(HARMLESS))
@@ -163,7 +154,7 @@ def test_harmless_code_gives_its_result_under_the_policy_too(category: str) -> N
     wrong = {
         name: fault
         for name, fault in told("evaluated").wrong(cases).items()
-        if name not in CANNOT and not any(text in fault for text in NOT_OFFERED.values())
+        if not any(text in fault for text in NOT_OFFERED.values())
     }
     check(wrong)
 

@@ -1,13 +1,15 @@
 """What every zygote imports, and what it does once so that nothing is left to be loaded.
 
 A child cannot open the files of a module, so what is imported lazily has to be imported
-here. Running a little of everything finds most of it.
+here: whole packages where a library does that often, and what is found by running a little
+of everything.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import pkgutil
 import sys
 import zoneinfo
 from typing import Final
@@ -72,6 +74,10 @@ pd.to_datetime(["2020-01-01"]), pd.cut(d["x"], 2), d.corr(numeric_only=True), d.
 d.melt(id_vars="k", value_vars=["x"]), pd.get_dummies(d["k"]), d.apply(len), d.T, repr(d)
 """
 
+WHOLE: Final = {
+    "numpy": ("numpy.lib", "numpy.linalg", "numpy.ma", "numpy.polynomial", "numpy.random"),
+    "pandas": ("pandas.core", "pandas.io", "pandas.tseries"),
+}
 EXERCISES: Final = {"": _EVERYDAY, "numpy": _NUMPY, "pandas": _PANDAS}
 
 
@@ -92,6 +98,25 @@ def load(names: tuple[str, ...]) -> None:
     _zones.extend(map(zoneinfo.ZoneInfo, sorted(zoneinfo.available_timezones())))
     for name in names:
         importlib.import_module(name)
+    for library, packages in WHOLE.items():
+        if library in sys.modules:
+            for package in packages:
+                _load_whole(package)
+
+
+def _load_whole(package: str) -> None:
+    """Import the modules of a package, but for tests and what needs another library."""
+    found = pkgutil.walk_packages(
+        importlib.import_module(package).__path__, f"{package}.", onerror=_left_out
+    )
+    for module in found:
+        if ".tests" not in module.name:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module.name)
+
+
+def _left_out(_: str) -> None:
+    """A package that cannot be imported has no modules either."""
 
 
 def exercises() -> list[str]:
