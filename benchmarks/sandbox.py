@@ -15,7 +15,7 @@ ratios: a machine with other work stretches all alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from benchmarks import cases
@@ -32,6 +32,7 @@ from benchmarks.sandbox_isolates import (
     WITH_PANDAS,
 )
 from benchmarks.sandbox_peers import FLOOR, OURS, PEERS
+from benchmarks.sandbox_suite import JUDGED
 
 Order: TypeAlias = Mapping[str, Any] | str
 Figure: TypeAlias = Callable[[Medians], float | None]
@@ -40,7 +41,7 @@ RIVALS = [label for label in PEERS if label not in (FLOOR, OURS)]
 TURNS = 1_000_000
 
 
-def _orders(measure: str, labels: Mapping[str, Any], **options: Any) -> dict[str, Order]:
+def _orders(measure: str, labels: Iterable[str], **options: Any) -> dict[str, Order]:
     return {label: {"measure": measure, "label": label, **options} for label in labels}
 
 
@@ -178,7 +179,7 @@ CASES = {
     ),
     "suite": Case(
         title="Attacks that get through, and harmless code that passes",
-        orders=_orders("suite", PEERS, every=4),
+        orders=_orders("suite", JUDGED, every=4),
         columns={
             "attacks": own("attacks"),
             "through": own("through"),
@@ -190,9 +191,9 @@ CASES = {
             "passed": own("passed"),
         },
         goals=[
-            Goal("no attack gets through", worst("through", OURS), 0),
+            Goal("no attack gets through", worst("through", OURS, ISOLATED), 0),
             Goal(
-                "no peer lets more of the harmless code pass",
+                "in process, more harmless code passes than with any peer",
                 _to_best("passed"),
                 1,
                 least=True,

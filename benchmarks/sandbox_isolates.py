@@ -15,9 +15,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from types import ModuleType
 from typing import Any, TypeAlias
 
-from benchmarks.sandbox_peers import Allowance, Smolagents
+from benchmarks.sandbox_peers import Allowance, InProcess, Names, Smolagents, Source
 
 Values: TypeAlias = Mapping[str, Any]
 Run: TypeAlias = Callable[[str, Values], Awaitable[Any]]
@@ -214,3 +216,40 @@ SESSIONS: Mapping[str, Callable[[], Any]] = {
     ISOLATED: our_session(),
     WITH_PANDAS: our_session("numpy", "pandas"),
 }
+
+
+class Isolated(InProcess):
+    """Our sandbox as one that evaluates, a fresh process for each, as the suite asks.
+
+    One for all cases; :meth:`allowing` says what the next one is given.
+    """
+
+    def __init__(self) -> None:
+        from anabranch.sandbox import Limits, Sandbox
+
+        self._sandbox = Sandbox(imports=["numpy", "pandas"])
+        self._limits = Limits()
+        self._runner = asyncio.Runner()
+        self._runner.run(self._sandbox.start())
+
+    def allowing(self, allowance: Allowance) -> Isolated:
+        self._limits = replace(self._limits, wall_s=allowance.timeout_s)
+        return self
+
+    def evaluate(self, source: Source, names: Names) -> Any:
+        # Modules cannot be sent, so that they are imported there; functions stay here.
+        modules = {k: v.__name__ for k, v in names.items() if isinstance(v, ModuleType)}
+        functions = {name: value for name, value in names.items() if callable(value)}
+        values = {k: v for k, v in names.items() if k not in modules | functions}
+        imports = "".join(f"import {v} as {k}\n" for k, v in modules.items())
+        whole: Any = imports + source.strip() if isinstance(source, str) else source
+        run = self._sandbox.run(whole, values, limits=self._limits, expose=functions)
+        return self._runner.run(run).unwrap()
+
+    def execute(self, source: Source, names: Names) -> Any:
+        asked = f"{source}\nresult" if isinstance(source, str) else source
+        return self.evaluate(asked, names)
+
+    def end(self) -> None:
+        self._runner.run(self._sandbox.aclose())
+        self._runner.close()

@@ -51,6 +51,9 @@ class Allowance:
 class Peer(Protocol):
     """One that evaluates."""
 
+    def start(self) -> None:
+        """Starts what the first call would start otherwise."""
+
     def evaluate(self, source: Source, names: Names) -> Any:
         """The value of an expression of which nothing is known before."""
 
@@ -66,6 +69,9 @@ class Peer(Protocol):
 
 class InProcess:
     """What most have in common."""
+
+    def start(self) -> None:
+        pass
 
     def evaluate(self, source: Source, names: Names) -> Any:
         raise NotImplementedError
@@ -296,6 +302,9 @@ class Monty:
     def _pool(self) -> Any:
         # Not before it is used: once one was started, no fork of this process can.
         return self._exits.enter_context(self._made())
+
+    def start(self) -> None:
+        _ = self._pool
 
     def evaluate(self, source: Source, names: Names) -> Any:
         with self._pool.checkout(limits=self._limits) as session:

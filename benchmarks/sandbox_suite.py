@@ -1,8 +1,9 @@
 """What gets through: the attacks and the harmless code of ``tests/sandbox/suite``.
 
 Each case runs in a forked child with limits on its time, memory and files, which is killed
-afterwards with its group of processes. Only attacks that trip a canary where nothing stops
-them, and harm nothing else then, are run at all: those that have ``trips``.
+afterwards with its group of processes; our isolate needs none, since it is one. Only
+attacks that trip a canary where nothing stops them, and harm nothing else then, are run at
+all: those that have ``trips``.
 
 An attack gets through if a canary trips (``contained``, ``refused``); if what comes out is
 nothing plain (``plain``); if it takes much more time or memory than was allowed, or ends
@@ -25,15 +26,18 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.sandbox_peers import PEERS, Allowance, whole
+from benchmarks.sandbox_isolates import ISOLATED, Isolated
+from benchmarks.sandbox_peers import PEERS, Allowance, Peer, whole
 from tests.sandbox.suite.loader import Canaries, Case, describe, inputs, load, same
 
-Judge: TypeAlias = Callable[[str, Case, Path], object]
+Made: TypeAlias = Callable[[Allowance], Peer]
+Judge: TypeAlias = Callable[[Made, Case, Path], Any]
 
+JUDGED = (*PEERS, ISOLATED)
 MEMORY_BYTES = 256 * 2**20
 # Who is stopped so much later, or with so many times the memory, is stopped in time.
 LATE_S = 1.0
@@ -53,30 +57,41 @@ def measure(label: str, *, every: int) -> dict[str, float | None]:
     # Once for all children; importing them changes settings of the process.
     for library in ("numpy", "pandas", "pyarrow"):
         importlib.import_module(library)
+    if label == ISOLATED:
+        isolated = Isolated()
+        try:
+            return _counts(isolated.allowing, _in_folder, every)
+        finally:
+            isolated.end()
     PEERS[label](Allowance()).close()  # which imports it
     gc.freeze()
-    attacks = list(_chosen(load("attacks_policy"), every))
+    return _counts(PEERS[label], _in_child, every)
+
+
+def _counts(
+    made: Made, within: Callable[[Made, Case, Judge], Any], every: int
+) -> dict[str, float | None]:
+    attacks, harmless = list(_chosen(load("attacks_policy"), every)), load("harmless")
     through: Counter[str] = Counter()
     ways: Counter[str] = Counter()
     for case in attacks:
-        if trips := _in_child(label, case, _attack):
+        if trips := within(made, case, _attack):
             through[case.category] += 1
             ways[_way(trips)] += 1
             print(f"through: {case.id}: {trips}", file=sys.stderr)
-    harmless = load("harmless")
-    passed = 0
+    categories = dict.fromkeys(case.category for case in attacks)
+    passed = len(harmless)
     for case in harmless:
-        if fault := _in_child(label, case, _harmless):
+        if fault := within(made, case, _harmless):
+            passed -= 1
             print(f"failed: {case.id}: {fault}", file=sys.stderr)
-        else:
-            passed += 1
     return {
         "attacks": len(attacks),
         "through": sum(through.values()),
         **{way: ways[way] for way in ("escapes", "values", "limits", "crashes")},
         "harmless": len(harmless),
         "passed": passed,
-        **{category: through[category] for category in {each.category for each in attacks}},
+        **{category: through[category] for category in categories},
     }
 
 
@@ -105,16 +120,16 @@ def _way(trips: list[str]) -> str:
 # ----------------------------------------------------------------------- a child, and in it
 
 
-def _in_child(label: str, case: Case, judge: Judge) -> Any:
+def _in_child(made: Made, case: Case, judge: Judge) -> Any:
     """What the judge says in a child of its own; else ``["crash"]`` or ``["time"]``."""
     folder = Path(tempfile.mkdtemp(prefix="suite"))
     reading, writing = os.pipe()
-    deadline = time.monotonic() + whole(case.timeout_seconds) + 2 * LATE_S
+    deadline = time.monotonic() + whole(case.timeout_seconds) + 3 * LATE_S
     if (child := os.fork()) == 0:
         try:
             os.close(reading)
             _be_bounded(folder)
-            os.write(writing, json.dumps(judge(label, case, folder)).encode())
+            os.write(writing, json.dumps(judge(made, case, folder)).encode())
         finally:
             os._exit(0)  # no handler that the case left behind
     os.close(writing)
@@ -131,6 +146,12 @@ def _in_child(label: str, case: Case, judge: Judge) -> Any:
         return json.loads(data)
     except ValueError:
         return ["time"] if late else ["crash"]
+
+
+def _in_folder(made: Made, case: Case, judge: Judge) -> Any:
+    """What the judge says here."""
+    with tempfile.TemporaryDirectory(prefix="suite") as folder:
+        return judge(made, case, Path(folder))
 
 
 def _read(reading: int, deadline: float) -> tuple[bytes, bool]:
@@ -161,17 +182,18 @@ def _be_bounded(folder: Path) -> None:
         os.dup2(null, descriptor)
 
 
-def _attack(label: str, case: Case, folder: Path) -> list[str]:
+def _attack(made: Made, case: Case, folder: Path) -> list[str]:
     """What an attack has tripped."""
-    before, began = _peak_bytes(), time.monotonic()
     value: object = None
     error: BaseException | None = None
-    with Canaries(folder) as canaries:
+    with _peer(made, case) as peer, Canaries(folder) as canaries:
         given = inputs(case)
         canaries.watch(given)
         source = canaries.fill(case.source)
+        evaluate = peer.evaluate if case.mode == "eval" else peer.execute
+        before, began = _peak_bytes(), time.monotonic()
         try:
-            value = _evaluated(label, case, source, given)
+            value = evaluate(source, given)
         except BaseException as raised:  # whatever it is, the host goes on
             error = raised
         took_s = time.monotonic() - began
@@ -190,28 +212,29 @@ def _attack(label: str, case: Case, folder: Path) -> list[str]:
     return sorted(set(tripped))
 
 
-def _harmless(label: str, case: Case, _: Path) -> str:
+def _harmless(made: Made, case: Case, _: Path) -> str:
     """What is wrong with the value of harmless code; nothing, if nothing is."""
     try:
-        value = _evaluated(label, case, case.source, inputs(case))
-        found = describe(value)
+        with _peer(made, case) as peer:
+            evaluate = peer.evaluate if case.mode == "eval" else peer.execute
+            found = describe(evaluate(case.source, inputs(case)))
     except BaseException as error:  # a fault whatever it is
         return f"{type(error).__name__}: {error}"[:200]
     return "" if same(case.result, found) else f"another value: {found}"[:200]
 
 
-def _evaluated(
-    label: str, case: Case, source: str | bytes, given: dict[str, Any]
-) -> object:
+@contextlib.contextmanager
+def _peer(made: Made, case: Case) -> Iterator[Peer]:
+    """The peer, told what the case allows."""
     allowance = Allowance(
         timeout_s=whole(case.timeout_seconds),
         memory_bytes=MEMORY_BYTES,
         imports=case.allow_imports,
     )
-    peer = PEERS[label](allowance)
+    peer = made(allowance)
+    peer.start()
     try:
-        evaluate = peer.evaluate if case.mode == "eval" else peer.execute
-        return evaluate(source, given)
+        yield peer
     finally:
         peer.close()
 
