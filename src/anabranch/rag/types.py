@@ -17,13 +17,27 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.rag.filters import Metadata, Scalar, Where
+
+__all__ = [
+    "Chunk",
+    "Content",
+    "Document",
+    "Embedder",
+    "Hit",
+    "Metadata",
+    "Reader",
+    "Retriever",
+    "Scalar",
+    "Splitter",
+    "TokenIds",
+    "Vectors",
+    "Where",
+]
+
 Vectors: TypeAlias = NDArray[np.float32]
 """Shape ``(n, dimensions)``, or ``(dimensions,)`` for one; rows of unit length."""
 TokenIds: TypeAlias = NDArray[np.int32]
-Scalar: TypeAlias = str | int | float | bool | None
-Metadata: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]]
-Where: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]]
-"""A metadata filter: every named field equals the value, or one of the listed values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

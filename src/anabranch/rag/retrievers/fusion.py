@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from anabranch.errors import RetrievalError, UsageError
 from anabranch.jobs import amap
 from anabranch.jobs.check import check_count
+from anabranch.rag.filters import as_filter
 from anabranch.rag.fusion import reciprocal_rank
 from anabranch.rag.types import Hit, Retriever, Where
 
@@ -77,13 +78,15 @@ class FusionRetriever:
 
         Raises:
             RetrievalError: All of them failed.
+            UsageError: ``where`` says what a filter cannot say.
         """
         check_count("k", k)
+        chosen = None if where is None else as_filter(where)
         depth = max(LEAST_DEPTH, 2 * k)
 
         async def ask(retriever: Retriever) -> Sequence[Hit]:
             async with asyncio.timeout(self._timeout):
-                return await retriever.retrieve(query, k=depth, where=where)
+                return await retriever.retrieve(query, k=depth, where=chosen)
 
         outcomes = await amap(
             ask, self._retrievers, concurrency=len(self._retrievers), errors="return"

@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.errors import UsageError
+from anabranch.rag.filters import Filter
 from anabranch.rag.plan import Version
+from anabranch.rag.stores.conditions import condition
 from anabranch.rag.stores.fulltext import match_any
-from anabranch.rag.types import Hit, Metadata, Vectors, Where
+from anabranch.rag.types import Hit, Metadata, Vectors
 
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
@@ -98,12 +99,12 @@ def nearest(
     vector: Vectors,
     *,
     k: int,
-    where: Where,
+    where: Filter | None,
     name: str,
 ) -> Sequence[Hit]:
     """The passages with the largest inner products, best first."""
     keys, rows = matrix.keys, matrix.rows
-    if where:
+    if where is not None:
         is_allowed = np.isin(keys, _allowed(db, where))
         keys, rows = keys[is_allowed], rows[is_allowed]
     if len(keys) == 0:
@@ -114,18 +115,18 @@ def nearest(
 
 
 def matching(
-    db: sqlite3.Connection, query: str, *, k: int, where: Where, name: str
+    db: sqlite3.Connection, query: str, *, k: int, where: Filter | None, name: str
 ) -> Sequence[Hit]:
     """The passages with the best BM25, best first."""
     match = match_any(query)
     if match is None:
         return []
-    conditions, values = _conditions(where)
+    sql, values = ("1", []) if where is None else condition(where)
     ranked = db.execute(
         "SELECT chunk.id, -passage.rank FROM passage"
         " JOIN chunk ON chunk.id = passage.rowid"
         " JOIN source ON source.id = chunk.source AND source.state = 'complete'"
-        f" WHERE passage MATCH ? {conditions} ORDER BY passage.rank LIMIT ?",
+        f" WHERE passage MATCH ? AND {sql} ORDER BY passage.rank LIMIT ?",
         [match, *values, k],
     ).fetchall()
     return _hits(db, ranked, name)
@@ -141,27 +142,10 @@ def _snapshot(db: sqlite3.Connection) -> Generator[None]:
         db.execute("COMMIT")
 
 
-def _allowed(db: sqlite3.Connection, where: Where) -> NDArray[np.int64]:
-    conditions, values = _conditions(where)
-    rows = db.execute(f"SELECT chunk.id FROM chunk WHERE 1 {conditions}", values)
+def _allowed(db: sqlite3.Connection, where: Filter) -> NDArray[np.int64]:
+    sql, values = condition(where)
+    rows = db.execute(f"SELECT chunk.id FROM chunk WHERE {sql}", values)
     return np.fromiter((key for (key,) in rows), np.int64)
-
-
-def _conditions(where: Where) -> tuple[str, list[object]]:
-    """SQL for a filter. Names and values are only ever parameters."""
-    sql, values = "", list[object]()
-    for field, wanted in where.items():
-        if '"' in field:
-            raise UsageError(f"the metadata field {field!r} has a quote in its name")
-        some = [wanted] if isinstance(wanted, str) or wanted is None else wanted
-        some = list(some) if isinstance(some, Sequence) else [some]
-        path = f'$."{field}"'
-        # IN never finds NULL, which is what a missing field and a null both are.
-        null = " OR json_extract(chunk.metadata, ?) IS NULL" if None in some else ""
-        marks = ", ".join("?" * len(some))
-        sql += f" AND (json_extract(chunk.metadata, ?) IN ({marks}){null})"
-        values += [path, *some, *([path] if null else [])]
-    return sql, values
 
 
 def _hits(

@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from anabranch.errors import StoreError, StoreMismatch
+from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores import reading, writing
 from anabranch.rag.stores.lock import hold_lock
@@ -168,19 +169,28 @@ class SqliteStore:
         """The ``k`` passages whose vectors have the largest inner product with this one.
 
         Exact: every vector is compared. Ties by key.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
         """
+        chosen = None if where is None else as_filter(where)
         return await self._read(
             lambda db: reading.nearest(
-                db, self._fresh_matrix(db), vector, k=k, where=where or {}, name=name
+                db, self._fresh_matrix(db), vector, k=k, where=chosen, name=name
             )
         )
 
     async def search_text(
         self, query: str, *, k: int, where: Where | None = None, name: str = "full text"
     ) -> Sequence[Hit]:
-        """The ``k`` passages with the best BM25 for the words of ``query``."""
+        """The ``k`` passages with the best BM25 for the words of ``query``.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
+        chosen = None if where is None else as_filter(where)
         return await self._read(
-            lambda db: reading.matching(db, query, k=k, where=where or {}, name=name)
+            lambda db: reading.matching(db, query, k=k, where=chosen, name=name)
         )
 
     # -- threads
