@@ -1,4 +1,4 @@
-"""Models that turn texts into vectors, on this machine and without a network."""
+"""Models that turn texts into vectors: on this machine, or behind a service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from anabranch.errors import UsageError
+from anabranch.rag.embedders.bedrock import BedrockEmbedder
 from anabranch.rag.embedders.minilm import MiniLMEmbedder
+from anabranch.rag.embedders.openai import OpenAIEmbedder
+from anabranch.rag.embedders.remote import EmbeddingError, RemoteEmbedder, RequestLimits
 from anabranch.rag.embedders.static import StaticEmbedder
 
 LocalEmbedder: TypeAlias = MiniLMEmbedder | StaticEmbedder
@@ -17,7 +20,18 @@ MODELS: Mapping[str, Callable[[], LocalEmbedder]] = {
 }
 """The local models by the names the command line uses; the first is the default."""
 
-__all__ = ["MODELS", "LocalEmbedder", "MiniLMEmbedder", "StaticEmbedder", "local_embedder"]
+__all__ = [
+    "MODELS",
+    "BedrockEmbedder",
+    "EmbeddingError",
+    "LocalEmbedder",
+    "MiniLMEmbedder",
+    "OpenAIEmbedder",
+    "RemoteEmbedder",
+    "RequestLimits",
+    "StaticEmbedder",
+    "local_embedder",
+]
 
 
 def local_embedder(name: str) -> LocalEmbedder:
