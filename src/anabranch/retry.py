@@ -54,6 +54,8 @@ def status_of(error: BaseException) -> int | None:
     for link in chain_of(error):
         if (status := _own_status(link)) is not None:
             return status
+        if _is_broken_connection(link):
+            return None  # aiohttp's parser gives what an answer lacks the code 400
     return None
 
 
@@ -105,7 +107,7 @@ def is_transient(error: BaseException) -> bool:
         return status in TRANSIENT
     return any(
         isinstance(link, TimeoutError | ConnectionError)
-        or any(kind.__name__ in TRANSIENT_NAMES for kind in type(link).__mro__)
+        or _is_broken_connection(link)
         or isinstance(_attribute(link, "retry_after"), int | float)
         for link in chain_of(error)
     )
@@ -215,6 +217,10 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    return any(kind.__name__ in TRANSIENT_NAMES for kind in type(error).__mro__)
 
 
 def _own_status(error: BaseException) -> int | None:

@@ -12,7 +12,13 @@ from urllib.error import HTTPError
 
 import pytest
 import tenacity
-from aiohttp import ClientConnectionError, ClientResponseError, RequestInfo
+from aiohttp import (
+    ClientConnectionError,
+    ClientPayloadError,
+    ClientResponseError,
+    RequestInfo,
+)
+from aiohttp.http_exceptions import ContentLengthError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -116,6 +122,13 @@ def test_an_error_raised_from_a_clients_counts_as_the_clients() -> None:
 )
 def test_what_may_succeed_later_is_transient(error: BaseException, transient: bool) -> None:
     assert is_transient(error) is transient
+
+
+def test_an_answer_that_broke_off_is_transient_whatever_the_parser_made_of_it() -> None:
+    error = ClientPayloadError("Response payload is not completed")
+    error.__cause__ = ContentLengthError("Not enough data")  # which has the code 400
+    assert status_of(error) is None
+    assert is_transient(error)
 
 
 def test_it_gives_up_after_its_attempts_and_on_what_it_does_not_cover() -> None:
