@@ -148,19 +148,33 @@ class Splitter(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors.
 
-    Attributes:
-        name: The model, for people.
-        digest: Changes whenever the same text would get another vector.
-        dimensions: Length of a vector.
-        max_tokens: What the model reads of one text; the rest is cut off.
-        batch_tokens: How many tokens one call handles best.
+    What are properties here may be plain attributes of an embedder.
     """
 
-    name: str
-    digest: str
-    dimensions: int
-    max_tokens: int
-    batch_tokens: int
+    @property
+    def name(self) -> str:
+        """The model, for people."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever the same text would get another vector."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """What the model reads of one text; the rest is cut off."""
+        ...
+
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens one call handles best."""
+        ...
 
     async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
         """One unit vector a chunk, in their order: shape ``(len(chunks), dimensions)``."""

@@ -193,17 +193,15 @@ class OpenAIDouble(Double):
                 headers={"retry-after": str(60 // (self.a_minute or 1) + 1)},
             )
         length = body.get("dimensions", self.dimensions)
+        as_base64 = encoding == "base64" and not self.ignores_encoding
         items = [
-            {"object": "embedding", "index": i, "embedding": vector_of(text, length)}
-            for i, text in enumerate(texts)
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": in_base64(vector) if as_base64 else vector.tolist(),
+            }
+            for index, vector in enumerate(vector_of(text, length) for text in texts)
         ]
-        for item in items:
-            vector = item["embedding"]
-            item["embedding"] = (
-                base64.b64encode(vector.astype("<f4").tobytes()).decode()
-                if encoding == "base64" and not self.ignores_encoding
-                else vector.tolist()
-            )
         if self.is_shuffled:
             items.reverse()
         tokens = sum(len(text.split()) for text in texts)
@@ -233,6 +231,10 @@ class OpenAIDouble(Double):
             "x-ratelimit-remaining-requests": str(int((60 - (full_at - now)) / each_s)),
             "x-ratelimit-reset-requests": f"{full_at - now:.3f}s",
         }
+
+
+def in_base64(vector: Vectors) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
 def openai_error(

@@ -95,7 +95,7 @@ class TestVectors:
         double = OpenAIDouble()
         vectors = asked(double, lambda e: e.embed(chunks("a", " ", "b", "a", "")))
         assert [body["input"] for body in double.bodies] == [["a", "b"]]
-        zeros = np.zeros(8)
+        zeros = np.zeros(8, np.float32)
         expected = [unit("a", 8), zeros, unit("b", 8), unit("a", 8), zeros]
         np.testing.assert_allclose(vectors, expected, atol=1e-6)
 

@@ -198,10 +198,6 @@ class RemoteEmbedder(ABC):
             )
         return self._dimensions
 
-    @dimensions.setter
-    def dimensions(self, found: int) -> None:
-        self._dimensions = found
-
     @property
     def digest(self) -> str:
         """Of the service's address, the model, and what else decides a vector.
@@ -416,7 +412,7 @@ class RemoteEmbedder(ABC):
             )
         length = len(vectors[0])
         if self._dimensions is None:
-            self.dimensions = length
+            self._dimensions = length
         if length != self.dimensions:
             raise EmbeddingError(
                 f"{self._where}: the answer has vectors of {length} numbers, not of "
