@@ -332,10 +332,28 @@ def test_a_child_that_the_code_forked_does_not_answer_for_it(lab: Lab) -> None:
         assert lab.run(source, limits=Limits(processes=5)).unwrap() == "parent"
 
 
-def test_limits_that_no_process_can_start_with_are_an_error_that_says_so(lab: Lab) -> None:
-    with pytest.raises(IsolateDied, match="cannot start"):
-        lab.run("1", limits=Limits(memory_bytes=2**70))
-    assert lab.run("1").value == 1
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"cpu_s": float("inf")},
+        {"wall_s": float("nan")},
+        {"wall_s": True},
+        {"memory_bytes": 2**70},
+        {"memory_bytes": 2.5},
+        {"processes": 0},
+        {"file_bytes": -1},
+    ],
+)
+def test_limits_that_cannot_be_meant_are_errors(limits: Any) -> None:
+    with pytest.raises(UsageError, match=next(iter(limits))):
+        Limits(**limits)
+
+
+def test_a_value_of_more_objects_than_its_bytes_allow_is_refused(lab: Lab) -> None:
+    few = Limits(result_bytes=2**20)
+    assert len(lab.run("[0] * 10_000", limits=few).unwrap()) == 10_000
+    with pytest.raises(ValueRefused, match="more values than are allowed"):
+        lab.run("[0] * 20_000", limits=few)
 
 
 # ------------------------------------------------------------------ files
@@ -433,6 +451,8 @@ def test_an_import_that_is_not_there_is_an_error_that_names_it() -> None:
         {"standby": 0},
         {"zygotes": 0},
         {"grants": ["/tmp"]},
+        {"grants": [ReadOnly("/no/such/place")]},
+        {"grants": [ReadOnly("/")]},
         {"expose": {"not a name": print}},
         {"expose": {"class": print}},
         {"expose": {"f": 3}},
@@ -485,6 +505,36 @@ def test_closing_ends_what_runs_and_what_waits() -> None:
 
     ends = asyncio.run(story())
     assert all(isinstance(end, SandboxError) for end in ends), ends
+
+
+def test_closing_while_it_starts_is_an_error_of_who_waits_and_no_cancellation() -> None:
+    async def story() -> None:
+        sandbox = Sandbox()
+        run = asyncio.create_task(sandbox.run("1"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await sandbox.aclose()
+        with pytest.raises(SandboxError, match="closed before the code ran"):
+            await run
+        assert not run.cancelled()
+
+    asyncio.run(story())
+
+
+def test_a_forked_process_begins_a_sandbox_of_its_own(lab: Lab) -> None:
+    lab.run("1")
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with asyncio.Runner() as runner:
+                found = runner.run(lab.sandbox.run("2 + 2")).value
+                runner.run(lab.sandbox.aclose())
+            status = 0 if found == 4 else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert lab.run("3").value == 3
 
 
 def test_closing_leaves_no_process_no_descriptor_and_no_thread() -> None:

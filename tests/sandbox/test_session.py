@@ -149,6 +149,21 @@ def test_a_function_gets_and_gives_plain_values_only(lab: Lab) -> None:
     assert with_class.error.type_name == "ValueRefused"
 
 
+def test_a_function_that_cancels_itself_or_exits_has_failed_and_the_run_goes_on(
+    lab: Lab,
+) -> None:
+    async def cancels() -> None:
+        raise asyncio.CancelledError
+
+    def exits() -> None:
+        raise SystemExit(3)
+
+    source = "said = []\nfor f in (cancels, exits):\n    try:\n        f()\n"
+    source += "    except RuntimeError as error:\n        said.append(str(error))\nsaid"
+    told = lab.run(source, expose={"cancels": cancels, "exits": exits}).unwrap()
+    assert told == ["cancels: CancelledError", "exits: SystemExit: 3"]
+
+
 def test_calls_are_limited_in_time_and_number(lab: Lab) -> None:
     async def forever() -> None:
         await asyncio.Event().wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -121,7 +122,8 @@ def run(args: argparse.Namespace) -> int:
         result = asyncio_run(ran())
     except LimitExceeded as error:
         argument = f"Limits({error.limit}=...)"
-        say(str(error).replace(argument, _OPTIONS.get(error.limit, argument)))
+        told = str(error).replace(argument, _OPTIONS.get(error.limit, argument))
+        say(f"anabranch: {told}")
         return 1
     return _show_json(result) if args.json else _show(result)
 
@@ -140,10 +142,11 @@ def _show(result: Result) -> int:
         trace = result.error.traceback.rstrip()
         say(trace or f"{result.error.type_name}: {result.error.message}")
         return 1
-    if isinstance(result.value, str):
-        print(result.value)
-    elif result.value is not None:
-        print(json.dumps(_jsonable(result.value), indent=2, ensure_ascii=False))
+    if result.value is not None:
+        value = _jsonable(result.value)
+        # A table, or whatever JSON has not: as it is shown, not as a text of that.
+        is_told = isinstance(value, str)
+        print(value if is_told else json.dumps(value, indent=2, ensure_ascii=False))
     return 0
 
 
@@ -171,6 +174,8 @@ def _show_json(result: Result) -> int:
 
 def _jsonable(value: Any) -> Any:
     """The value as JSON has it; what JSON has not is told as Python writes it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):

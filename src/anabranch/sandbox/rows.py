@@ -71,7 +71,7 @@ class RowsExecutor:
     def __init__(
         self, sandbox: _Runs, source: str, *, imports: Sequence[str], slots: int
     ) -> None:
-        parsed(source, "eval")
+        compile(parsed(source, "eval"), "<expression>", "eval", dont_inherit=True)
         self._sandbox = sandbox
         self._source = source.strip()
         self._imports = list(imports)

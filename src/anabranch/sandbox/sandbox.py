@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from anabranch.errors import LoopError, UsageError
 from anabranch.jobs.executors import Executor
 from anabranch.sandbox.confine import Found
+from anabranch.sandbox.confine.granted import SCRATCH
 from anabranch.sandbox.isolate.exposed import Functions, gathered
 from anabranch.sandbox.isolate.keeper import Plan
 from anabranch.sandbox.isolate.pool import Pool
@@ -21,6 +24,8 @@ from anabranch.sandbox.rows import RowsExecutor
 from anabranch.sandbox.session import Session, ask
 
 __all__ = ["Sandbox"]
+
+_forked: list[Pool] = []
 
 
 class Sandbox:
@@ -37,7 +42,8 @@ class Sandbox:
     process, and all that it has forked, at once.
 
     A sandbox belongs to the event loop on which it was first used, and its processes end
-    with that loop's thread. When that loop is closed, it starts afresh on the next.
+    with that loop's thread. When that loop is closed it starts afresh on the next, and so
+    it does in a process that was forked, or when it is used again after it was closed.
 
     Args:
         imports: Modules that the code may import beside the standard library.
@@ -74,8 +80,7 @@ class Sandbox:
             raise UsageError(
                 f"Sandbox(standby={standby}, zygotes={zygotes}): both must be 1 or more"
             )
-        for grant in (grants := tuple(grants)):
-            _check_grant(grant)
+        _check_grants(grants := tuple(grants))
         self._limits = limits or Limits()
         self._exposed = gathered(expose)
         self._standby, self._zygotes = standby, zygotes
@@ -197,6 +202,9 @@ class Sandbox:
 
     def _running_pool(self) -> Pool:
         loop = asyncio.get_running_loop()
+        if self._pool is not None and self._pool.pid != os.getpid():
+            _forked.append(self._pool)  # it is the parent's, whole: not even to be closed
+            self._pool = None
         if self._pool is not None and self._pool.loop is not loop:
             if not self._pool.loop.is_closed():
                 raise LoopError(
@@ -232,6 +240,16 @@ class Sandbox:
         )
 
 
-def _check_grant(grant: object) -> None:
-    if not isinstance(grant, ReadOnly | Scratch):
-        raise UsageError(f"grants are ReadOnly(path) or Scratch(bytes), not {grant!r}")
+def _check_grants(grants: tuple[object, ...]) -> None:
+    for grant in grants:
+        if not isinstance(grant, ReadOnly | Scratch):
+            raise UsageError(f"grants are ReadOnly(path) or Scratch(bytes), not {grant!r}")
+        if isinstance(grant, Scratch):
+            continue
+        path = os.path.normpath(grant.path)
+        if not os.path.lexists(path):
+            raise UsageError(f"ReadOnly({path!r}): there is no such file or folder")
+        if path == "/":
+            raise UsageError("the root of the file system cannot be granted: name folders")
+        if Path(path).is_relative_to(SCRATCH):
+            raise UsageError(f"ReadOnly({path!r}): that place is a Scratch's")

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from anabranch.errors import (
     IsolateDied,
@@ -170,9 +170,13 @@ def _result(heard: speech.Heard, limits: Limits, wall_s: float) -> Result:
         case {
             "is": "done",
             "error": error,
-            "cpu_s": int() | float() as cpu_s,
-            "memory_bytes": int(memory_bytes),
-        } if len(heard.buffers) > 2:
+            "cpu_s": cpu_s,
+            "memory_bytes": memory_bytes,
+        } if (
+            _is_count(cpu_s, float)
+            and _is_count(memory_bytes, int)
+            and len(heard.buffers) > 2
+        ):
             stdout, stderr = (_text(buffer, limits) for buffer in heard.buffers[:2])
             value = heard.value(after=2, max_bytes=limits.result_bytes)
             told_error = None if error is None else _error(error)
@@ -192,6 +196,11 @@ def _result(heard: speech.Heard, limits: Limits, wall_s: float) -> Result:
             raise Forging("what is no answer")
 
 
+def _is_count(value: object, kind: type) -> bool:
+    """Whether it is a number that counts something: what the child says is not trusted."""
+    return type(value) in (int, kind) and 0 <= cast("float", value) < 2**60
+
+
 def _text(buffer: speech.Part, limits: Limits) -> str:
     if len(buffer) > limits.output_bytes + NOTE_BYTES:
         raise Forging("more output than it may")
@@ -206,6 +215,7 @@ def _error(facts: object) -> CodeError:
             "line": int() | None as line,
             "traceback": str(text),
         }:
+            line = line if line and line > 0 else None
             return CodeError(
                 type_name[:_TEXT_CHARS], message[:_TEXT_CHARS], line, text[:_TEXT_CHARS]
             )

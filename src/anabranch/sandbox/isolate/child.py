@@ -109,7 +109,8 @@ class Worker:
         ran = self._runner.run(facts["source"], values, output_bytes=facts["output_bytes"])
         if ran.error and ran.error.out_of_memory:
             return speech.say({"is": "out of memory"})
-        value = wire.encode(ran.value, max_bytes=MOST_BYTES)
+        items = speech.items_of(facts["result_bytes"])
+        value = wire.encode(ran.value, max_bytes=MOST_BYTES, max_items=items)
         if value.nbytes > facts["result_bytes"]:
             return speech.say({"is": "too large", "bytes": value.nbytes})
         told = {

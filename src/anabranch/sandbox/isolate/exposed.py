@@ -23,7 +23,8 @@ class Exposed:
     Args:
         fn: A plain or an async function. A plain one runs on the event loop: let it be
             short. It is called with plain values, in whatever number and of whatever type
-            the code likes: check them.
+            the code likes: check them. Where it runs code in the same sandbox, that needs
+            a place beside the one of its caller: see ``standby``.
         call_s: Seconds that one call of an async function may take.
         calls: How many calls one run may make.
 
@@ -94,7 +95,12 @@ class Desk:
             args, kwargs = self._arguments(call)
             result = await _called(exposed, args, kwargs)
             value = wire.encode(result, max_bytes=self._most)
-        except Exception as error:  # whatever it is, the run goes on
+        except asyncio.CancelledError as error:
+            me = asyncio.current_task()
+            if me and me.cancelling():  # the run has ended, by a limit say
+                raise
+            return _failed(f"{name}: {_sentence(error)}")
+        except (Exception, SystemExit) as error:  # whatever it is, the run goes on
             return _failed(f"{name}: {_sentence(error)}")
         return speech.say({"do": "answer"}, value=value)
 
@@ -128,5 +134,5 @@ def _failed(text: str) -> wire.Message:
     return speech.say({"do": "fail", "text": text[:TEXT_CHARS]})
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

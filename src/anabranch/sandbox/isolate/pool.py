@@ -8,6 +8,7 @@ up. A zygote that has died is replaced when somebody needs it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,7 @@ from anabranch.sandbox.isolate.keeper import Keeper, Plan
 from anabranch.sandbox.isolate.peer import Peer
 from anabranch.sandbox.limits import Limits
 
+_CLOSED: Final = "the sandbox was closed before the code ran"
 _TRIES: Final = 3  # how often in a row a child may fail to start before it is an error
 
 
@@ -45,6 +47,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.loop = asyncio.get_running_loop()
+        self.pid = os.getpid()
         self.gate = asyncio.Semaphore(standby * zygotes)
 
     @property
@@ -65,7 +68,13 @@ class Pool:
         if self._starting is None or self._starting.done():
             self._starting = asyncio.create_task(self._start(), name="anabranch-zygotes")
             self._starting.add_done_callback(_looked_at)
-        await asyncio.shield(self._starting)
+        try:
+            await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if self._closed and not (me and me.cancelling()):
+                raise SandboxError(_CLOSED) from None  # the start was cancelled, not we
+            raise
 
     @asynccontextmanager
     async def child(self, limits: Limits) -> AsyncGenerator[Peer]:
@@ -88,7 +97,7 @@ class Pool:
         for task in tasks:
             task.cancel()
         for place in self._waiting:
-            _fail(place, SandboxError("the sandbox was closed before the code ran"))
+            _fail(place, SandboxError(_CLOSED))
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(keeper.close() for keeper in self._keepers))
         self._keepers.clear()

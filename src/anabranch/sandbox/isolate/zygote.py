@@ -189,12 +189,12 @@ class Zygote:
                 self._fork(**json.loads(order))
 
     def _fork(self, number: int, limits: dict[str, Any]) -> None:
-        seal = self._seal(Limits(**limits))
         here, there = socket.socketpair()
         with here, there:
             try:
+                seal = self._seal(Limits(**limits))
                 pid = os.fork()
-            except OSError as error:
+            except Exception as error:  # the other children are to live on
                 _tell(self._control, {"unborn": number, "text": str(error)})
                 return
             if not pid:

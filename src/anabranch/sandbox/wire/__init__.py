@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from anabranch.sandbox.wire.copying import copied
 from anabranch.sandbox.wire.decoding import decode
-from anabranch.sandbox.wire.encoding import encode
+from anabranch.sandbox.wire.encoding import MAX_ITEMS, encode
 from anabranch.sandbox.wire.framing import Frame, Frames, pack
 from anabranch.sandbox.wire.homes import preload
 from anabranch.sandbox.wire.message import Message, layout, slices
 
 __all__ = [
+    "MAX_ITEMS",
     "Frame",
     "Frames",
     "Message",
