@@ -224,11 +224,11 @@ class Isolated(InProcess):
     One for all cases; :meth:`allowing` says what the next one is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         from anabranch.sandbox import Limits, Sandbox
 
-        self._sandbox = Sandbox(imports=["numpy", "pandas"])
-        self._limits = Limits()
+        self._limits = Limits(memory_bytes=memory_bytes)
+        self._sandbox = Sandbox(imports=["numpy", "pandas"], limits=self._limits)
         self._runner = asyncio.Runner()
         self._runner.run(self._sandbox.start())
 

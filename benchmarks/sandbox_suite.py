@@ -58,7 +58,7 @@ def measure(label: str, *, every: int) -> dict[str, float | None]:
     for library in ("numpy", "pandas", "pyarrow"):
         importlib.import_module(library)
     if label == ISOLATED:
-        isolated = Isolated()
+        isolated = Isolated(MEMORY_BYTES)
         try:
             return _counts(isolated.allowing, _in_folder, every)
         finally:
