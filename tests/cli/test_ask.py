@@ -54,6 +54,9 @@ def test_json_is_one_object_and_nothing_else(made: Path) -> None:
         (["kind=function", "kind=module"], {"tool.whet", "tool"}),
         (["kind=function", "line=4"], {"tool.whet"}),
         (["kind=function", "line=5"], set()),
+        (["line >= 4"], {"tool.whet"}),
+        (["kind in ('function', 'module') and not line == 4"], {"tool"}),
+        (["1 <= line < 9", "kind=module", "title != 'x=y'"], {"tool"}),
     ],
 )
 def test_only_passages_with_the_metadata_that_is_asked_for(
@@ -97,8 +100,11 @@ def test_long_passages_are_cut_unless_wanted_whole(
         (["x", "--from", "nowhere"], 1, "nowhere holds no index: make one with"),
         (["  ", "--from", "ix"], 2, "the question is empty"),
         (["x", "--from", "ix", "-k", "0"], 2, "not a whole number of at least 1"),
-        (["x", "--from", "ix", "--where", "kind"], 2, "is not KEY=VALUE"),
-        (["x", "--from", "ix", "--where", 'a"b=c'], 2, "is not KEY=VALUE"),
+        (["x", "--from", "ix", "--where", "kind"], 2, "'kind' is a field by itself"),
+        (["x", "--from", "ix", "--where", "kind==c"], 2, "a comparison of two fields"),
+        (["x", "--from", "ix", "--where", 'a"b=c'], 2, "cannot be read"),
+        (["x", "--from", "ix", "--where", "=c"], 2, "cannot be read"),
+        (["x", "--from", "ix", "--where", "exit() == 1"], 2, "'exit()' is a call"),
         (["x", "--from", "ix", "--timeout", "nan"], 2, "not a number of seconds above 0"),
         (["x", "--from", "ix", "--where", "kind=none"], 1, "no passage has what --where"),
         (["x", "--from", "ix", "--llm", "http://h"], 2, "--model NAME go together"),

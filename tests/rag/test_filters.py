@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from anabranch.errors import UsageError
@@ -344,6 +344,8 @@ class TestInSqlite:
     @settings(
         max_examples=150,
         deadline=None,
+        # Each example writes to a disk: shrinking one would take longer than a test may.
+        phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     def test_what_is_found_is_what_matches(self, shelf: Shelf, data: st.DataObject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -16,8 +17,11 @@ from anabranch.cli._terminal import Weight, plain, say
 from anabranch.errors import ChatError, UsageError
 
 if TYPE_CHECKING:
+    from anabranch.rag.filters import Filter, Scalar
     from anabranch.rag.retrievers import Fused
-    from anabranch.rag.types import Scalar
+
+# In an expression, "=" stands alone in quotes only.
+_KEY_AND_VALUE = re.compile(r"""(?P<key>[^=!<>'"]+)=(?P<value>(?!=).*)""", re.DOTALL)
 
 _EXAMPLE = """\
 examples:
@@ -25,6 +29,10 @@ examples:
   anabranch ask "How do I install it?" --from my-index --json | jq -r '.hits[].source'
   anabranch ask "How do I install it?" --from my-index \\
       --llm http://localhost:11434/v1 --model llama3.2
+
+A FILTER is KEY=VALUE, or an expression over the metadata: "line < 100",
+"kind in ('function', 'class') and not title == 'main'", "'rivers' in tags".
+Of several, all must hold.
 
 With --llm the answer is written by a language model behind any OpenAI-compatible
 address, from the passages and with its sources. The question and the passages are
@@ -61,11 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--where",
         action="append",
-        type=_condition,
         default=[],
-        metavar="KEY=VALUE",
-        help="only passages whose metadata has this value, such as kind=function; of one "
-        "key given several times any value will do",
+        metavar="FILTER",
+        help="only passages whose metadata has this value, such as kind=function, of one "
+        "key given several times any; or an expression, see below",
     )
     parser.add_argument(
         "--full", action="store_true", help="show passages whole, not their first lines"
@@ -99,8 +106,9 @@ async def _ask(args: argparse.Namespace) -> int:
     from anabranch.cli import _passages
     from anabranch.rag import open_index
 
+    where = _filter(args.where)
     async with open_index(args.folder) as retriever:
-        fused = await retriever.fuse(args.question, k=args.k, where=_filter(args.where))
+        fused = await retriever.fuse(args.question, k=args.k, where=where)
     if args.json:
         found = _as_json(args.question, fused)
         if args.llm and fused.hits:
@@ -183,20 +191,19 @@ def _as_json(question: str, fused: Fused) -> dict[str, object]:
     return {"question": question, "hits": hits, "retrievers": retrievers}
 
 
-def _condition(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key or '"' in key:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not KEY=VALUE, such as kind=function"
-        )
-    return key, value
+def _filter(conditions: Sequence[str]) -> Filter | None:
+    from anabranch.rag import All, as_filter
 
-
-def _filter(conditions: Sequence[tuple[str, str]]) -> dict[str, list[Scalar]]:
-    where: dict[str, list[Scalar]] = {}
-    for key, value in conditions:
-        where.setdefault(key, []).extend(_meanings(value))
-    return where
+    wanted: dict[str, list[Scalar]] = {}
+    expressions: list[Filter] = []
+    for condition in conditions:
+        if pair := _KEY_AND_VALUE.fullmatch(condition):
+            wanted.setdefault(pair["key"], []).extend(_meanings(pair["value"]))
+        else:
+            expressions.append(as_filter(condition))
+    if not conditions:
+        return None
+    return as_filter(All((as_filter(wanted), *expressions)))
 
 
 def _meanings(value: str) -> list[Scalar]:
