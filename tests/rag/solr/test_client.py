@@ -360,7 +360,7 @@ class TestWhatIsSent:
     [
         ("localhost:8983/solr/a", {}),
         ("http://", {}),
-        ("http://ann:secret@localhost/solr/a", {}),
+        ("http://secret@localhost/solr/a", {}),
         ("http://localhost/solr/a?q=1", {}),
         ("http://localhost/solr/a", {"timeout": 0}),
         ("http://localhost/solr/a", {"retry": 0}),

@@ -22,6 +22,21 @@ from anabranch.errors import UsageError
 from anabranch.rag.filters import All, Compare, Contains, Either, Filter, Not, OneOf, Scalar
 from anabranch.rag.types import Vectors
 
+__all__ = [
+    "all_of",
+    "any_of",
+    "escape",
+    "field_name",
+    "index_fields",
+    "is_in",
+    "knn",
+    "local_params",
+    "none_of",
+    "phrase",
+    "terms",
+    "where_clause",
+]
+
 EVERYTHING: Final = "*:*"
 NOTHING: Final = "(*:* -*:*)"
 
