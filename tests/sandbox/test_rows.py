@@ -100,7 +100,9 @@ def test_a_row_that_forges_replies_takes_no_other_with_it() -> None:
     ]
 
 
-@pytest.mark.parametrize("source", ["x = 1", "1 +", "", "for x in y: pass", "(yield 1)", "await f()"])
+@pytest.mark.parametrize(
+    "source", ["x = 1", "1 +", "", "for x in y: pass", "(yield 1)", "await f()"]
+)
 def test_what_is_no_expression_is_refused_at_the_call(source: str) -> None:
     with pytest.raises(SyntaxError):
         outcomes(source, [1])
