@@ -107,7 +107,10 @@ def late(seconds: float, then: Handler) -> Handler:
 
 @dataclass
 class Double:
-    """What a double was asked, and what it answers next."""
+    """What a double was asked, and what it answers next.
+
+    Until ``gathers`` requests were under way at once, none is answered.
+    """
 
     next: list[Handler] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -116,10 +119,14 @@ class Double:
     at_once: int = 0
     most_at_once: int = 0
     pause_s: float = 0.0
+    gathers: int = 0
+    gathered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
+        if self.most_at_once >= self.gathers:
+            self.gathered.set()
         try:
             self.at.append(asyncio.get_running_loop().time())
             self.headers.append(dict(request.headers))
@@ -128,6 +135,7 @@ class Double:
             self.bodies.append(body)
             if self.next:
                 return await self.next.pop(0)(request)
+            await self.gathered.wait()
             if self.pause_s:
                 await asyncio.sleep(self.pause_s)
             return await self.answer(request, body, data)

@@ -43,15 +43,22 @@ def asked(
     double: BedrockDouble,
     model: str,
     use: Callable[[BedrockEmbedder], Awaitable[R]],
+    is_virtual: bool = False,
     **options: Any,
 ) -> R:
+    """What ``use`` returns.
+
+    Requests are signed in threads, which take no virtual time: so time is virtual only
+    where one request waits for its next attempt.
+    """
+
     async def main() -> R:
         async with served(double.handle) as url:
             given = {"sign": unsigned, "url": url, **options}
             async with BedrockEmbedder(model, **given) as embedder:
                 return await use(embedder)
 
-    return run_virtual(main())
+    return run_virtual(main()) if is_virtual else asyncio.run(main())
 
 
 class TestTitan:
@@ -61,7 +68,7 @@ class TestTitan:
     def test_each_text_is_a_request_and_many_run_at_once(
         self, model: str, dimensions: int
     ) -> None:
-        double = BedrockDouble(pause_s=1.0)
+        double = BedrockDouble(gathers=16)
         texts = [f"text {number}" for number in range(40)]
         vectors = asked(double, model, lambda e: e.embed(chunks(*texts)))
         expected = [unit(text, dimensions) for text in texts]
@@ -178,7 +185,7 @@ class TestErrors:
     )
     def test_what_may_pass_is_tried_again(self, reply: Any) -> None:
         double = BedrockDouble(next=[reply, reply])
-        vector = asked(double, TITAN, lambda e: e.embed_query("a"))
+        vector = asked(double, TITAN, lambda e: e.embed_query("a"), is_virtual=True)
         np.testing.assert_allclose(vector, unit("a", 1024), atol=1e-6)
         assert len(double.bodies) == 3
 
@@ -186,7 +193,7 @@ class TestErrors:
         reply = failing(lambda: aws_error(429, "ThrottlingException", "Too many requests"))
         double = BedrockDouble(next=[reply] * 5)
         with pytest.raises(EmbeddingError, match="a lower concurrency=") as caught:
-            asked(double, TITAN, lambda e: e.embed_query("a"))
+            asked(double, TITAN, lambda e: e.embed_query("a"), is_virtual=True)
         assert caught.value.code == "ThrottlingException"
         assert len(double.bodies) == 5
 

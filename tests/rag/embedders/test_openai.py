@@ -114,7 +114,7 @@ class TestVectors:
         assert sorted(len(body["input"]) for body in double.bodies) == [1, 1, 2]
 
     def test_several_requests_are_under_way_and_no_more_than_asked_for(self) -> None:
-        double = OpenAIDouble(pause_s=1.0)
+        double = OpenAIDouble(gathers=4)
         texts = [str(number) for number in range(36)]
 
         async def twice(embedder: OpenAIEmbedder) -> None:
@@ -363,7 +363,7 @@ class TestRates:
     def test_a_service_that_says_nothing_of_limits_is_not_waited_for(self) -> None:
         headers = {
             "x-ratelimit-remaining-tokens": "-1",
-            "x-ratelimit-reset-tokens": "0",
+            "x-ratelimit-reset-tokens": "60",
             "x-ratelimit-limit-tokens": "-1",
             "x-ratelimit-remaining-requests": "soon",
         }

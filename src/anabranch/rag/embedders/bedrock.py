@@ -82,7 +82,7 @@ class BedrockEmbedder(RemoteEmbedder):
         sign: Instead of botocore: the headers for a URL and a body.
         concurrency: Requests at once; by default 16 for Titan and 8 for Cohere.
         rate: What the account allows.
-        retry: Tries in all, or a :class:`~anabranch.Retry`; by default five.
+        retry: Tries in all, or a :class:`~anabranch.jobs.Retry`; by default five.
         timeout: Seconds to wait for a connection, and for each next sign of life.
         observer: Told how many tokens were used so far.
 

@@ -58,7 +58,7 @@ class OpenAIEmbedder(RemoteEmbedder):
             ``None`` leaves it to the service.
         concurrency: Requests at once.
         rate: What the service allows: tokens are guessed, and corrected by its answers.
-        retry: Tries in all, or a :class:`~anabranch.Retry`; by default five.
+        retry: Tries in all, or a :class:`~anabranch.jobs.Retry`; by default five.
         timeout: Seconds to wait for a connection, and for each next sign of life.
         observer: Told how many tokens were used so far.
 
