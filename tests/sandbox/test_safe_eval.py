@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +86,31 @@ def test_the_time_limit_holds_in_a_loop_and_in_a_thread(isolate: bool) -> None:
     thread.join()
     assert told == [told[0]] * 2
     assert "timeout_seconds=... gives it more" in told[0]
+
+
+def test_a_process_that_forks_while_another_thread_evaluates_can_evaluate() -> None:
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            safe_eval("1 + 1")
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    statuses: list[int] = []
+    for _ in range(5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it is what is tried
+            pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            os._exit(0 if safe_eval("2 + 2") == 4 else 1)
+        statuses.append(os.waitpid(pid, 0)[1])
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * 5
 
 
 def test_an_exception_without_a_class_here_is_told_as_data() -> None:

@@ -19,7 +19,7 @@ from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
 from anabranch.sandbox.rewriting import guarded
 from anabranch.sandbox.source import Mode, parsed
-from anabranch.sandbox.watch import going, watched
+from anabranch.sandbox.watch import watched
 
 __all__ = ["safe_eval", "safe_exec"]
 
@@ -166,8 +166,7 @@ def prepared(
     code = compiled(source, mode, frozenset(names), imports)
     space = values.copied_in(names)
     space.update(GUARDS)
-    space["$going"] = going
-    space["$import"] = functools.partial(_imported, imports)
+    space["$import"] = functools.partial(_imported, imports, {})
     # Functions written in C import by way of the builtins around the call; no source can
     # name this one.
     space["__builtins__"] = {**_BUILTINS, "__import__": __import__}
@@ -197,13 +196,16 @@ def compiled(
         ) from None
 
 
-def _imported(imports: Collection[str], name: str) -> Value:
+def _imported(imports: Collection[str], known: dict[str, Value], name: str) -> Value:
+    """The view of a module: in one run always the same."""
     if name not in imports:
         refuse(f"import of {name}", "it is not allowed here")
-    try:
-        return view_of(name)
-    except UsageError as error:
-        refuse(f"import of {name}", str(error))
+    if name not in known:
+        try:
+            known[name] = view_of(name)
+        except UsageError as error:
+            refuse(f"import of {name}", str(error))
+    return known[name]
 
 
 def _run(call: Callable[[], Value], timeout_s: float, memory_bytes: int | None) -> Value:
@@ -220,12 +222,16 @@ def plainly(call: Callable[[], Value]) -> Value:
     try:
         return call()
     except Stopped as stopped:
-        raise stopped.error from None
+        raised: Exception = stopped.error
     except SandboxError:
         raise
     except Exception as error:
         raised = _anew(error)
-    raise raised
+    try:
+        # From here, so that it has no context: that would hold the code's frames.
+        raise raised
+    finally:
+        del raised
 
 
 def value_of(code: CodeType, space: dict[str, Value]) -> Value:

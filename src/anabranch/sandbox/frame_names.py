@@ -129,6 +129,7 @@ KINDS: Final = {
         permutation permuted poisson random shuffle standard_normal triangular uniform
     """),
     "Row": _words("count index"),
+    "Limits": _words("bits dtype eps max min precision resolution tiny"),
 }
 #: Properties that give an object of another kind of this list.
 ACCESSORS: Final = _words("str dt cat")

@@ -9,6 +9,7 @@ from __future__ import annotations
 # Values of any type are what this module is about.
 # pyright: basic
 import ast
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -28,12 +29,17 @@ from anabranch.sandbox.guards import (
     Offered,
     class_of,
     consumed,
+    is_known,
+    is_over,
+    may_format,
+    may_multiply,
     refuse,
+    sliced,
     too_large,
 )
 from anabranch.sandbox.names import is_private
 
-__all__ = ["LIBRARIES", "attribute", "view_of"]
+__all__ = ["LIBRARIES", "attribute", "largest", "objects_in", "view_of"]
 
 Value = Any
 
@@ -48,6 +54,8 @@ def attribute(value: Value, name: str) -> Value:
     if name in names:
         guard = _GUARDED.get(name)
         found = getattr(value, name)
+        if kind == "Generator":
+            return partial(_by_chance, name, found)
         if guard is not None and callable(found):
             return partial(guard, value, found)
         return (
@@ -57,11 +65,39 @@ def attribute(value: Value, name: str) -> Value:
         )
     if kind in ("DataFrame", "Series", "GroupBy", "Row") and _is_label(value, name, kind):
         return value[name] if kind != "Row" else getattr(value, name)
-    if not hasattr(value, name):
+    if not is_known(type(value), name):
         raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r}")
     return refuse(
         f"the attribute {name!r} of a {type(value).__name__}", "it is not offered"
     )
+
+
+def objects_in(table: Value) -> list[Value]:
+    """What an array or table holds that is no number of a machine: texts, big integers."""
+    kinds = getattr(table, "dtypes", None)
+    kinds = [getattr(table, "dtype", None)] if kinds is None else kinds
+    kinds = (
+        kinds if isinstance(kinds, list) else list(kinds) if _is_many(kinds) else [kinds]
+    )
+    if all(getattr(kind, "kind", "O") not in "OUS" for kind in kinds):
+        return []
+    return _cells(table)
+
+
+def largest(table: Value) -> Value:
+    """The largest integer in an array or table; 0 if there is none."""
+    return max((abs(n) for n in _cells(table) if isinstance(n, int)), default=0)
+
+
+def _cells(table: Value) -> list[Value]:
+    import numpy as np
+
+    cells: list[Value] = np.asarray(table, dtype=object).ravel().tolist()
+    return cells
+
+
+def _is_many(kinds: Value) -> bool:
+    return hasattr(type(kinds), "__len__") and not hasattr(kinds, "kind")
 
 
 def _kind_of(value: Value) -> str:
@@ -73,12 +109,11 @@ def _kind_of(value: Value) -> str:
                 return _BASES[name]
         return ""
     for base in cls.__mro__:
-        if base.__module__.startswith("numpy") and base.__name__ in (
-            "ndarray",
-            "generic",
-            "dtype",
-        ):
-            return "Array"
+        if base.__module__.startswith("numpy"):
+            if base.__name__ in ("ndarray", "generic", "dtype"):
+                return "Array"
+            if base.__name__ in ("iinfo", "finfo"):
+                return "Limits"
         if base.__module__.startswith("numpy.random"):
             return "Generator"
     return ""
@@ -130,6 +165,8 @@ _FORBIDDEN: Final = frozenset(
     " like lines local_dict mode out parser path path_or_buf resolvers storage_options"
     " target".split()
 )
+#: Arguments that are patterns, whatever the method.
+_PATTERNS: Final = ("regex", "suffix")
 _WIDE: Final = re.compile(r"^[<>=|]?[SUVa]\d{4,}$")
 
 
@@ -137,6 +174,10 @@ def _arguments(name: str, args: tuple[Value, ...], named: Mapping[str, Value]) -
     for key in named:
         if key in _FORBIDDEN or is_private(key):
             refuse(f"the argument {key!r} of {name}", "it is not offered")
+        if key in _PATTERNS:
+            for pattern in _flat([named[key]], depth=0):
+                if isinstance(pattern, str):
+                    _judge_pattern(pattern, (), 0)
     for value in _flat([*args, *named.values()], depth=0):
         if isinstance(value, str) and _WIDE.match(value):
             too_large(name, 999, "characters an item")
@@ -257,11 +298,15 @@ def _to_dict(
 
 
 def _expression(
-    _self: Value, method: Callable[..., Value], /, expr: Value, **named: Value
+    self: Value, method: Callable[..., Value], /, expr: Value, **named: Value
 ) -> Value:
     if set(named) - {"inplace"}:
         refuse(f"these arguments of {method.__name__}()", "only an expression is offered")
-    _judge_expression(expr)
+    largest_named = _judge_expression(expr)
+    for cell in objects_in(self):
+        # Each is multiplied, or is a format, as in Python.
+        may_multiply(cell, largest_named)
+        may_format(cell, largest_named)
     return method(expr, **named)
 
 
@@ -273,7 +318,8 @@ _IN_EXPRESSIONS: Final = (
 )
 
 
-def _judge_expression(text: Value) -> None:
+def _judge_expression(text: Value) -> int:
+    """The largest integer in an expression, if there is nothing in it but arithmetic."""
     if type(text) is not str or len(text) > 2_000:
         refuse("this expression", "pandas takes a short text here")
     quoted = re.sub(r"`[^`]*`", "quoted", text)
@@ -294,24 +340,43 @@ def _judge_expression(text: Value) -> None:
             refuse(f"the name {node.id!r} in an expression", "it is not a column's")
         if isinstance(node, ast.Pow):
             refuse("`**` in an expression", "multiply, or compute it before")
+        if isinstance(node, ast.BinOp) and any(map(_is_text, ast.walk(node))):
+            refuse("arithmetic with a text in an expression", "compute it before")
+    numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return max((abs(n) for n in numbers if isinstance(n, int)), default=0)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
 
 
 def _times(
     self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
-    size = max(1, int(getattr(self, "size", 0) or 0))
-    for number in _flat([*args, *named.values()], depth=0):
-        if isinstance(number, (int, float)) and abs(number) * size > MAX_ITEMS:
+    # An accessor of texts tells their lengths, which are what is repeated.
+    size = int(self.len().sum()) if hasattr(self, "len") else getattr(self, "size", 0)
+    for number in _numbers([*args, *named.values()]):
+        if number * max(1, int(size or 0)) > MAX_ITEMS:
             too_large(f"{method.__name__}()", MAX_ITEMS, "items")
     return _judged(method.__name__, method, *args, **named)
+
+
+def _numbers(values: Value) -> Iterator[int]:
+    """The sizes of all integers in arguments, also in small arrays."""
+    for value in _flat(values, depth=0):
+        kind = type(value)
+        is_whole = hasattr(kind, "__index__") and not hasattr(kind, "__len__")
+        if is_whole or (isinstance(value, float) and math.isfinite(value)):
+            yield abs(int(value))
+        elif hasattr(value, "dtype") and getattr(value, "size", 0) < 100:
+            yield from (abs(n) for n in _cells(value) if isinstance(n, int))
 
 
 def _width(
     _self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
-    for number in [*args, *named.values()]:
-        if isinstance(number, int) and number > 10_000:
-            too_large(f"str.{method.__name__}()", 10_000, "characters")
+    if any(is_over(number, 10_000) for number in [*args, *named.values()]):
+        too_large(f"str.{method.__name__}()", 10_000, "characters")
     return _judged(method.__name__, method, *args, **named)
 
 
@@ -328,13 +393,49 @@ def _crossed(
 def _pattern(
     self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
-    if type(self).__name__ == "StringMethods" and named.get("regex", True):
-        from anabranch.sandbox import patterns
+    """What takes a pattern: judged, and against how much text it is matched."""
+    name = method.__name__
+    is_text = type(self).__name__ == "StringMethods"
+    if named.get("regex", is_text) is not False:
+        flags = named.get("flags", 0)
+        taken = args if name == "replace" and not is_text else args[:1]
+        others = [named.get(key) for key in ("pat", "to_replace", "regex")]
+        texts = self._orig if is_text else self  # it tells in no other way
+        for pattern in _texts([*taken, *others]):
+            _judge_pattern(pattern, texts, int(flags) if isinstance(flags, int) else 0)
+    return _judged(name, method, *args, **named)
 
-        pattern = args[0] if args else named.get("pat", "")
-        if isinstance(pattern, str) and method.__name__ not in ("split", "rsplit"):
-            patterns.judge(pattern)
-    return _judged(method.__name__, method, *args, **named)
+
+def _texts(value: Value, depth: int = 4) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict) and depth:
+        yield from _texts([*value.keys(), *value.values()], depth - 1)
+    elif isinstance(value, (list, tuple)) and depth:
+        for item in value:
+            yield from _texts(item, depth - 1)
+
+
+def _judge_pattern(pattern: str, texts: Value, flags: int) -> None:
+    from anabranch.sandbox import patterns
+
+    try:
+        judged = patterns.judged(pattern, flags)
+    except (re.error, OverflowError):
+        return  # a plain text, or an error that pandas tells
+    for text in _cells(texts):
+        if isinstance(text, str):
+            judged.check(text, starts=len(text) + 1)
+
+
+def _filter(
+    self: Value, method: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    for pattern in (named.get("regex"), args[2] if len(args) > 2 else None):
+        if isinstance(pattern, str):
+            for axis in getattr(self, "axes", ()):
+                _judge_pattern(pattern, axis.to_numpy(), 0)
+    return _judged("filter", method, *args, **named)
 
 
 _GUARDED: Final[Mapping[str, Callable[..., Value]]] = {
@@ -369,7 +470,11 @@ _GUARDED: Final[Mapping[str, Callable[..., Value]]] = {
     "findall": _pattern,
     "fullmatch": _pattern,
     "match": _pattern,
+    "count": _pattern,
+    "filter": _filter,
     "replace": _pattern,
+    "rsplit": _pattern,
+    "split": _pattern,
 }
 
 # ---------------------------------------------------------------------------- modules
@@ -381,11 +486,12 @@ def view_of(name: str) -> Given:
         case "pandas":
             return _view_of_pandas()
         case "numpy":
-            return _view_of_numpy()
+            return Given("module numpy", _Numpy(_names_of_numpy()))
         case _:
             return Given(f"module {name}", {})
 
 
+@functools.cache
 def _view_of_pandas() -> Given:
     import pandas as pd
 
@@ -394,16 +500,42 @@ def _view_of_pandas() -> Given:
         found = getattr(pd, name, None)
         if isinstance(found, type):
             names[name] = Offered(found, partial(_judged, name, found), _makers(found))
-        elif callable(found) and name not in ("IndexSlice", "NA", "NaT"):
+        elif name == "IndexSlice":
+            names[name] = _Slices()
+        elif callable(found) and name not in ("NA", "NaT"):
             names[name] = partial(_judged, name, found)
         elif found is not None:
             names[name] = found
+    ranged = names["RangeIndex"]
+    names["RangeIndex"] = Offered(pd.RangeIndex, partial(_indexed, ranged), {})
     for name in ("pivot_table", "crosstab"):
         names[name] = partial(_module_pivot, names[name])
     for name in ("date_range", "bdate_range", "period_range", "timedelta_range",
                  "interval_range"):  # fmt: skip
         names[name] = partial(_ranged, names[name])
     return Given("module pandas", names)
+
+
+class _Slices:
+    """``pandas.IndexSlice``, whose slices hold no slices."""
+
+    __slots__ = ()
+
+    def __getitem__(self, item: Value) -> Value:
+        parts = item if isinstance(item, tuple) else (item,)
+        for part in parts:
+            if type(part) is slice:
+                sliced(part.start, part.stop, part.step)
+        return item
+
+
+def _indexed(function: Callable[..., Value], /, *args: Value, **named: Value) -> Value:
+    for arg in (*args, *named.values()):
+        if isinstance(arg, range):
+            consumed(arg)
+    if any(number > MAX_ITEMS for number in _numbers([*args, *named.values()])):
+        too_large("RangeIndex()", MAX_ITEMS, "items")
+    return function(*args, **named)
 
 
 def _makers(cls: type) -> dict[str, Value]:
@@ -430,7 +562,7 @@ def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> 
     from pandas.tseries.frequencies import to_offset
 
     periods = named.get("periods", args[2] if len(args) > 2 else None)
-    if isinstance(periods, (int, float)) and periods > MAX_ITEMS:
+    if any(number > MAX_ITEMS for number in _numbers([periods])):
         too_large("this range", MAX_ITEMS, "items")
     start, end = (
         named.get("start", args[0] if args else None),
@@ -448,7 +580,8 @@ def _ranged(function: Callable[..., Value], /, *args: Value, **named: Value) -> 
     return function(*args, **named)
 
 
-def _view_of_numpy() -> Given:
+@functools.cache
+def _names_of_numpy() -> dict[str, Value]:
     import numpy as np
 
     names: dict[str, Value] = {}
@@ -460,14 +593,6 @@ def _view_of_numpy() -> Given:
             names[name] = found
         else:
             names[name] = partial(_sized.get(name, _judged), name, found)
-    own = np.random.RandomState()
-    random = {
-        name: partial(_made, name, getattr(own, name))
-        for name in NUMPY_RANDOM
-        if hasattr(own, name)
-    }
-    random["default_rng"] = partial(_judged, "default_rng", np.random.default_rng)
-    names["random"] = Given("module numpy.random", random)
     names["linalg"] = Given(
         "module numpy.linalg",
         {
@@ -476,40 +601,97 @@ def _view_of_numpy() -> Given:
             if hasattr(np.linalg, name)
         },
     )
-    return Given("module numpy", names)
+    return names
+
+
+class _Numpy(dict[str, Value]):
+    """The names of numpy; its source of chance is made when it is asked for.
+
+    Seeding it changes nothing for the next run.
+    """
+
+    def __missing__(self, name: str) -> Value:
+        if name != "random":
+            raise KeyError(name)
+        import numpy as np
+
+        own = np.random.RandomState()
+        names = {
+            each: partial(_by_chance, each, getattr(own, each))
+            for each in NUMPY_RANDOM
+            if hasattr(own, each)
+        }
+        names["default_rng"] = partial(_judged, "default_rng", np.random.default_rng)
+        self[name] = Given("module numpy.random", names)
+        return self[name]
+
+
+#: At which place functions of chance are told how many numbers to make; of the others, all
+#: numbers are lengths.
+_SIZE_AT: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("choice", "exponential", "geometric", "poisson"), 1),
+    **dict.fromkeys(("beta", "binomial", "gamma", "integers", "lognormal"), 2),
+    **dict.fromkeys(("normal", "randint", "uniform"), 2),
+    **dict.fromkeys(("permuted", "seed", "shuffle", "triangular"), 3),
+}
+
+
+def _by_chance(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    lengths = [*args[_SIZE_AT.get(name, 0) :], named.get("size")]
+    if math.prod(max(1, number) for number in _numbers(lengths)) > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
 
 
 def _made(
     name: str, function: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     """Functions whose numbers are lengths: their product is what is made."""
-    shape = [named.get("shape"), named.get("size"), named.get("N"), named.get("M")]
-    positional = (
-        args if name not in ("full", "choice", "randint", "normal", "uniform") else ()
-    )
-    numbers = [
-        abs(number)
-        for number in _flat(
-            [*positional, *shape, *(args[:1] if name == "full" else ())], depth=0
-        )
-        if isinstance(number, int) and not isinstance(number, bool)
-    ]
-    longest = (
-        max(numbers, default=0) if name == "seed" else math.prod(max(1, n) for n in numbers)
-    )
-    if name != "seed" and longest > MAX_ITEMS:
+    lengths = [named.get(key) for key in ("shape", "N", "M", "n", "dimensions")]
+    lengths += args[:1] if name == "full" else args
+    if math.prod(max(1, number) for number in _numbers(lengths)) > MAX_ITEMS:
         too_large(f"{name}()", MAX_ITEMS, "items")
-    if name in ("choice", "randint", "normal", "uniform"):
-        for number in _flat(args[2:], depth=0):
-            if isinstance(number, int) and number > MAX_ITEMS:
-                too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _alike(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    lengths = [*args[4 if name == "full_like" else 3 :], named.get("shape")]
+    if math.prod(max(1, number) for number in _numbers(lengths)) > MAX_ITEMS:
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _counted(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    """``bincount``, which makes as many items as the largest number says."""
+    values = [*(_cells(args[0]) if args else ()), *args[2:], named.get("minlength")]
+    if any(is_over(value, MAX_ITEMS) for value in values):
+        too_large(f"{name}()", MAX_ITEMS, "items")
+    return _judged(name, function, *args, **named)
+
+
+def _squared(
+    name: str, function: Callable[..., Value], /, *args: Value, **named: Value
+) -> Value:
+    """Functions that make of a row as many rows as it is long."""
+    for value in args[:1]:
+        length = len(value) if hasattr(type(value), "__len__") else 0
+        if length * length > MAX_ITEMS and getattr(value, "ndim", 1) == 1:
+            too_large(f"{name}()", MAX_ITEMS, "items")
     return _judged(name, function, *args, **named)
 
 
 def _arange(
     name: str, function: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
-    numbers = [value for value in args if isinstance(value, (int, float))]
+    numbers = [
+        value for value in args if isinstance(value, (int, float)) or is_over(value, 0)
+    ]
     start, stop, step = (
         (0, *numbers, 1) if len(numbers) == 1 else (*numbers, 1) if len(numbers) == 2
         else numbers[:3] or (0, 0, 1)
@@ -524,7 +706,7 @@ def _spaced(
     name: str, function: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     number = named.get("num", args[2] if len(args) > 2 else 50)
-    if isinstance(number, (int, float)) and number > MAX_ITEMS:
+    if any(length > MAX_ITEMS for length in _numbers([number])):
         too_large(f"{name}()", MAX_ITEMS, "items")
     return _judged(name, function, *args, **named)
 
@@ -543,9 +725,7 @@ def _repeated(
 ) -> Value:
     length = len(args[0]) if args and hasattr(args[0], "__len__") else 1
     rest = [*args[1:], *(value for key, value in named.items() if key != "axis")]
-    times = math.prod(
-        max(1, abs(number)) for number in _flat(rest, depth=0) if isinstance(number, int)
-    )
+    times = math.prod(max(1, number) for number in _numbers(rest))
     if length * times > MAX_ITEMS:
         too_large(f"{name}()", MAX_ITEMS, "items")
     return _judged(name, function, *args, **named)
@@ -566,6 +746,9 @@ _sized: Final[Mapping[str, Callable[..., Value]]] = {
     **dict.fromkeys(("linspace", "logspace", "geomspace"), _spaced),
     **dict.fromkeys(("tile", "repeat", "broadcast_to"), _repeated),
     **dict.fromkeys(("outer", "kron", "meshgrid", "convolve"), _crossing),
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like"), _alike),
     "arange": _arange,
+    "bincount": _counted,
+    "diag": _squared,
     "polyfit": _fitted,
 }

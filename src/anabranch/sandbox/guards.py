@@ -10,13 +10,15 @@ from __future__ import annotations
 
 # Values of any type are what this module is about.
 # pyright: basic
+import collections
+import itertools
 import re
 import threading
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn, cast
-from weakref import WeakSet
+from weakref import WeakValueDictionary, ref
 
 from anabranch.errors import LimitExceeded, SandboxError, SourceRefused
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES, is_private
@@ -32,6 +34,18 @@ MAX_ITEMS: Final = 10_000_000
 Value = Any
 
 
+# Made in Python, the same classes free what they hold without recursion: a chain of them
+# would overflow the stack of the interpreter.
+deque: Final[Any] = type(
+    "deque", (collections.deque,), {"__slots__": (), "__module__": "collections"}
+)
+defaultdict: Final = type(
+    "defaultdict",
+    (collections.defaultdict,),
+    {"__slots__": (), "__module__": "collections"},
+)
+
+
 class Stopped(BaseException):
     """Ends contained code; no handler of it can catch this. Carries the caller's error."""
 
@@ -40,10 +54,14 @@ class Stopped(BaseException):
         self.error = error
 
 
+class Interrupt(BaseException):
+    """Raised in code that is over a limit, from outside; no Exception, on purpose."""
+
+
 class Offered:
     """A class as contained code sees it: to be called, compared, and asked for little."""
 
-    __slots__ = ("_attributes", "_call", "_cls")
+    __slots__ = ("__weakref__", "_attributes", "_call", "_cls")
 
     def __init__(
         self, cls: type, call: Callable[..., Value], attributes: Mapping[str, Value]
@@ -51,6 +69,7 @@ class Offered:
         self._cls = cls
         self._call = call
         self._attributes = attributes
+        OFFERED.setdefault(cls, self)
 
     def __call__(self, *args: Value, **kwargs: Value) -> Value:
         return self._call(*args, **kwargs)
@@ -59,8 +78,7 @@ class Offered:
         if name in self._attributes:
             return self._attributes[name]
         if name in OF_CLASSES.get((self._cls.__module__, self._cls.__qualname__), ()):
-            guard = METHODS.get((self._cls, name))
-            return getattr(self._cls, name) if guard is None else guard
+            return _of_class(self._cls, name)
         raise AttributeError(name)
 
     def __repr__(self) -> str:
@@ -76,6 +94,10 @@ class Offered:
         return self
 
 
+#: By class, what code sees of it: so that two ways to get at a class give the same.
+OFFERED: Final = WeakValueDictionary[type, Offered]()
+
+
 class Given:
     """A view of names: of a module, or of an object that the caller gave."""
 
@@ -84,6 +106,11 @@ class Given:
     def __init__(self, what: str, names: Mapping[str, Value]) -> None:
         self._what = what
         self._names = names
+
+    @classmethod
+    def over(cls, view: Given, names: Mapping[str, Value]) -> Given:
+        """A view with names of its own, and those of another one."""
+        return cls(view._what, {**view._names, **names})
 
     def __getattr__(self, name: str) -> Value:
         try:
@@ -136,6 +163,9 @@ def attribute(value: Value, name: str) -> Value:
     guard = METHODS.get((kind, name))
     if guard is not None:
         return partial(guard, value)
+    maker = MAKERS.get((kind, name))
+    if maker is not None:
+        return maker
     if kind is type or isinstance(value, type):
         return _of_class(value, name)
     if name in _offered_by(kind):
@@ -148,11 +178,16 @@ def attribute(value: Value, name: str) -> Value:
         from anabranch.sandbox import frames
 
         return frames.attribute(value, name)
-    if not hasattr(value, name):
+    if not is_known(kind, name):
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     return refuse(
         f"the attribute {name!r} of a {kind.__name__}", "it is not among what is offered"
     )
+
+
+def is_known(kind: type, name: str) -> bool:
+    """Whether a class has an attribute; not asked of the value, which might compute it."""
+    return any(name in vars(base) for base in kind.__mro__)
 
 
 def _offered_by(kind: type) -> frozenset[str]:
@@ -162,7 +197,7 @@ def _offered_by(kind: type) -> frozenset[str]:
 def _of_class(cls: type, name: str) -> Value:
     if name not in OF_CLASSES.get((cls.__module__, cls.__qualname__), ()):
         refuse(f"the attribute {name!r} of {cls.__name__}", "it is not offered")
-    guard = METHODS.get((cls, name))
+    guard = MAKERS.get((cls, name)) or METHODS.get((cls, name))
     return getattr(cls, name) if guard is None else guard
 
 
@@ -180,86 +215,189 @@ def _of_exception(error: Exception, name: str) -> Value:
 
 def multiplied(a: Value, b: Value) -> Value:
     """``a * b``, unless that makes too long a sequence or too large an integer."""
-    _may_multiply(a, b)
+    may_multiply(a, b)
     return a * b
 
 
 def multiplied_in_place(a: Value, b: Value) -> Value:
     """``a *= b``, in the same way."""
-    _may_multiply(a, b)
+    may_multiply(a, b)
     a *= b
     return a
 
 
-def _may_multiply(a: Value, b: Value) -> None:
-    if type(a) is float or type(b) is float:
-        return
-    if isinstance(a, int) and isinstance(b, int):
+def may_multiply(a: Value, b: Value) -> None:
+    if type(a) is int and type(b) is int:
         if a.bit_length() + b.bit_length() > MAX_BITS:
             too_large("this product", MAX_BITS, "bits")
         return
-    if hasattr(a, "limit_denominator") and hasattr(b, "numerator"):
+    if type(a) is float or type(b) is float:
+        return
+    if is_ratio(a) or is_ratio(b):
+        _may_multiply_ratios(a, b)
+        return
+    for sequence, times in cast("tuple[tuple[Value, Value], ...]", ((a, b), (b, a))):
+        if isinstance(sequence, _REPEATED):
+            if is_over(times, MAX_ITEMS // max(1, len(sequence))):
+                too_large("this repetition", MAX_ITEMS, "items")
+        elif is_foreign(type(sequence)):
+            _judge_cells(sequence, times, may_multiply)
+    if isinstance(a, int) and isinstance(b, int):
+        may_multiply(int(a), int(b))
+
+
+def _may_multiply_ratios(a: Value, b: Value) -> None:
+    if hasattr(a, "numerator") and hasattr(b, "numerator"):
         bits = sum(part.numerator.bit_length() for part in (a, b))
         if bits + sum(part.denominator.bit_length() for part in (a, b)) > MAX_BITS:
             too_large("this product", MAX_BITS, "bits")
-        return
-    for sequence, times in cast("tuple[tuple[Value, Value], ...]", ((a, b), (b, a))):
-        is_repetition = isinstance(times, int) and type(sequence) in _REPEATED
-        if is_repetition and len(sequence) * times > MAX_ITEMS:
-            too_large("this repetition", MAX_ITEMS, "items")
+
+
+def _judge_cells(table: Value, other: Value, may: Callable[[Value, Value], None]) -> None:
+    """Judges an operation on each object in an array or table: numbers need no look."""
+    dimensions = getattr(table, "ndim", None)
+    if dimensions is None or (dimensions == 0 and table.dtype.kind not in "OUS"):
+        return  # a number, or a moment
+    from anabranch.sandbox import frames
+
+    other = frames.largest(other) if is_foreign(type(other)) else other
+    length = 0
+    for cell in frames.objects_in(table):
+        may(cell, other)
+        length += len(cell) if isinstance(cell, _REPEATED) else 0
+    if may is may_multiply and is_over(other, MAX_ITEMS // max(1, length)):
+        too_large("this repetition", MAX_ITEMS, "items")
 
 
 _REPEATED: Final = (str, bytes, bytearray, list, tuple, deque)
 
 
-def power(a: Value, b: Value, modulus: Value = None) -> Value:
-    """``a ** b``, unless that makes too large an integer."""
-    if isinstance(a, int) and isinstance(b, int):
-        if modulus is None:
-            if a not in (-1, 0, 1) and b > 0 and a.bit_length() * b > MAX_BITS:
-                too_large("this power", MAX_BITS, "bits")
-        elif (
-            max(a.bit_length(), b.bit_length(), int(modulus).bit_length()) > MAX_BITS // 20
-        ):
-            too_large("this power", MAX_BITS // 20, "bits")
-    elif hasattr(a, "limit_denominator") and isinstance(b, int):
-        bits = max(a.numerator.bit_length(), a.denominator.bit_length())
-        if bits * abs(b) > MAX_BITS:
+def is_over(number: Value, most: int) -> bool:
+    """Whether a value counts as an integer, and as one above a limit."""
+    kind = type(number)
+    if not hasattr(kind, "__index__") or hasattr(kind, "__len__"):
+        return False
+    return bool(number > most)
+
+
+def is_ratio(value: Value) -> bool:
+    """Whether a value is a Fraction; asked without importing what they are."""
+    return hasattr(type(value), "limit_denominator")
+
+
+def added(a: Value, b: Value) -> Value:
+    """``a + b``, unless that makes too long a sequence."""
+    _may_add(a, b)
+    return a + b
+
+
+def added_in_place(a: Value, b: Value) -> Value:
+    """``a += b``, in the same way."""
+    _may_add(a, b)
+    a += _more(b)
+    return a
+
+
+def _may_add(a: Value, b: Value) -> None:
+    is_sum = isinstance(a, _REPEATED) and hasattr(type(b), "__len__")
+    if is_sum and len(a) + len(b) > MAX_ITEMS:
+        too_large("this sum", MAX_ITEMS, "items")
+
+
+def power(base: Value, exp: Value, mod: Value = None) -> Value:
+    """``base ** exp``, unless that makes too large an integer."""
+    if mod is None:
+        _may_raise(base, exp)
+        return pow(base, exp)
+    if all(isinstance(part, int) for part in (base, exp, mod)):
+        most = MAX_BITS // 40
+        if max(part.bit_length() for part in (base, exp, mod)) > most:
+            too_large("this power", most, "bits")
+    return pow(base, exp, mod)
+
+
+def _may_raise(base: Value, exp: Value) -> None:
+    exact = is_ratio(exp) and exp.denominator == 1
+    if exact:
+        exp = exp.numerator
+    if isinstance(base, int) and isinstance(exp, int):
+        is_long = base not in (-1, 0, 1) and base.bit_length() * abs(exp) > MAX_BITS
+        # One with a negative integer is a float.
+        if is_long and (exp > 0 or exact):
             too_large("this power", MAX_BITS, "bits")
-    return pow(a, b) if modulus is None else pow(a, b, modulus)
+    elif is_ratio(base) and isinstance(exp, int):
+        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+        if bits * abs(exp) > MAX_BITS:
+            too_large("this power", MAX_BITS, "bits")
+    elif is_foreign(type(base)):
+        _judge_cells(base, exp, _may_raise)
+    elif is_foreign(type(exp)):
+        _judge_cells(exp, base, lambda cell, its_base: _may_raise(its_base, cell))
 
 
 def shifted(a: Value, b: Value) -> Value:
     """``a << b``, unless that makes too large an integer."""
-    if isinstance(a, int) and isinstance(b, int) and a and b + a.bit_length() > MAX_BITS:
-        too_large("this shift", MAX_BITS, "bits")
+    _may_shift(a, b)
     return a << b
 
 
+def _may_shift(a: Value, b: Value) -> None:
+    if isinstance(a, int) and isinstance(b, int):
+        if a and b + a.bit_length() > MAX_BITS:
+            too_large("this shift", MAX_BITS, "bits")
+    elif is_foreign(type(a)):
+        _judge_cells(a, b, _may_shift)
+    elif is_foreign(type(b)):
+        _judge_cells(b, a, lambda cell, shifted: _may_shift(shifted, cell))
+
+
 def remainder(a: Value, b: Value) -> Value:
-    """``a % b``, unless that is a format with a huge width."""
-    if isinstance(a, (str, bytes, bytearray)):
-        _judge_percent(a if isinstance(a, str) else bytes(a).decode("latin-1"))
+    """``a % b``, unless that is a format with a huge width, or of much text."""
+    if type(a) is not int:
+        may_format(a, b)
     return a % b
 
 
+def may_format(a: Value, b: Value) -> None:
+    if isinstance(a, (str, bytes, bytearray)):
+        fields = _judge_percent(a if isinstance(a, str) else bytes(a).decode("latin-1"))
+        values = b if isinstance(b, tuple) else b.values() if isinstance(b, dict) else (b,)
+        sizes = [len(v) for v in values if isinstance(v, (str, bytes, bytearray))]
+        most = max(sizes, default=0) * fields if isinstance(b, dict) else sum(sizes)
+        if len(a) + most > 2 * MAX_ITEMS:
+            too_large("this format", 2 * MAX_ITEMS, "characters")
+    elif is_foreign(type(a)):
+        _judge_cells(a, b, may_format)
+
+
 def small(value: Value) -> Value:
-    """A factor for a part of a list, if it is small."""
+    """A factor for a part of a list, if it is small; for one of an array it may be any."""
     if not isinstance(value, (int, float)) or abs(value) > 1_000:
+        if is_foreign(type(value)):
+            return value
         too_large("this repetition of a slice", 1_000, "times")
     return value
 
 
-_PERCENT: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*([0-9*]*)(?:\.([0-9*]*))?")
+_PERCENT: Final = re.compile(r"%[-#0 +]*([0-9*]*)(?:\.([0-9*]*))?[hlL]*.", re.DOTALL)
+_KEY: Final = re.compile(r"\([^()]*\)")
 MAX_WIDTH: Final = 10_000
 
 
-def _judge_percent(text: str) -> None:
-    for width, precision in _PERCENT.findall(text):
+def _judge_percent(text: str) -> int:
+    """How many fields there are, if none is huge."""
+    if "(" in text:
+        # A key may have parentheses in it: from the innermost ones outwards.
+        before = ""
+        while before != text:
+            before, text = text, _KEY.sub("", text)
+    found = _PERCENT.findall(text)
+    for width, precision in found:
         if "*" in width or "*" in precision:
             refuse("a width given by `*`", "use an f-string")
         if max(_number(width), _number(precision)) > MAX_WIDTH:
             too_large("this format", MAX_WIDTH, "characters")
+    return len(found)
 
 
 def _number(digits: str) -> int:
@@ -297,25 +435,35 @@ def _format(template: str, /, *args: Value, **kwargs: Value) -> str:
     return _filled(template, args, kwargs)
 
 
-def _filled(template: str, args: tuple[Value, ...], kwargs: Mapping[str, Value]) -> str:
+def _filled(
+    template: str,
+    args: tuple[Value, ...],
+    kwargs: Mapping[str, Value],
+    automatic: Iterator[int] | None = None,
+) -> str:
     from string import Formatter
 
+    is_spec = automatic is not None
+    numbers = itertools.count() if automatic is None else automatic
     pieces: list[str] = []
-    automatic = 0
-    for literal, field, spec, conversion in Formatter().parse(template):
+    for literal, field, written, conversion in Formatter().parse(template):
         pieces.append(literal)
         if field is None:
             continue
         name, keys = _field(field)
-        if "{" in (spec or ""):
-            refuse("a format specification with fields", "use an f-string")
-        if name == "":
-            name, automatic = str(automatic), automatic + 1
-        value = args[int(name)] if name.isdigit() else kwargs[name]
+        name = name or str(next(numbers))
+        value = args[int(name)] if name.isdecimal() else kwargs[name]
         for key in keys:
-            value = value[int(key) if key.isdigit() else key]
-        pieces.append(formatted(value, conversion or "", spec or ""))
-    return "".join(pieces)
+            value = value[int(key) if key.isdecimal() else key]
+        if conversion not in (None, "r", "s", "a"):
+            raise ValueError(f"Unknown conversion specifier {conversion!r}")
+        spec = written or ""
+        if "{" in spec:
+            if is_spec:
+                raise ValueError("Max string recursion exceeded")
+            spec = _filled(spec, args, kwargs, numbers)
+        pieces.append(formatted(value, conversion or "", spec))
+    return str(_join("", pieces))
 
 
 def _field(field: str) -> tuple[str, list[str]]:
@@ -348,21 +496,41 @@ _SIZED: Final = frozenset(
 MAX_GENERATORS: Final = 2_000
 
 
-class _Alive(threading.local):
+class Alive(threading.local):
+    """What one thread has at work.
+
+    Attributes:
+        generators: References to the generators that live.
+        work: What is being watched, if that is so; `fired` tells why it was stopped.
+    """
+
     def __init__(self) -> None:
-        self.generators = WeakSet[Iterator[Value]]()
+        self.generators: set[Value] = set()
+        self.work: Value = None
 
 
-_alive: Final = _Alive()
+alive: Final = Alive()
 
 
 def live(generator: Iterator[Value]) -> Iterator[Value]:
     """The same generator, counted as long as it lives."""
-    generators = _alive.generators
-    generators.add(generator)
+    going()
+    generators = alive.generators
+    # Its end is told to C code: an interrupt in a callback of Python would be lost.
+    generators.add(ref(generator, generators.discard))
     if len(generators) > MAX_GENERATORS:
         too_large("this", MAX_GENERATORS, "generators at a time")
     return generator
+
+
+def going() -> None:
+    """Ends code that has been stopped, where it would go on by its own arrangement.
+
+    What a generator does at its end runs where exceptions are told to nobody.
+    """
+    work = alive.work
+    if work is not None and work.fired:
+        raise Interrupt
 
 
 def generating(function: Callable[..., Iterator[Value]]) -> Callable[..., Iterator[Value]]:
@@ -385,8 +553,40 @@ def _ticking(values: Iterable[Value]) -> Iterator[Value]:
 
 
 def as_lazy(values: Value) -> Value:
-    """The same values; an iterator goes by way of a frame of Python."""
-    return ticking(values) if hasattr(type(values), "__next__") else values
+    """The same values; those that may have no end go by way of a frame of Python."""
+    kind = type(values)
+    endless = is_long(values) if kind is range else hasattr(kind, "__next__")
+    return ticking(values) if endless else values
+
+
+def is_long(values: range) -> bool:
+    """Whether a range has more items than one operation may run through."""
+    return bool(values[MAX_ITEMS:])  # its length may be no number that `len` can tell
+
+
+def as_function(function: Value) -> Value:
+    """What can be called, for something lazy to hold.
+
+    One that holds one that holds one, and so on, would overflow the stack of the
+    interpreter when they go; functions of Python do not.
+    """
+    if function is None or type(function) in _PLAIN_FUNCTIONS:
+        return function
+    if not callable(function):
+        raise TypeError(f"{type(function).__name__!r} object is not callable")
+    return lambda *args: function(*args)  # noqa: PLW0108  # a frame between them
+
+
+_PLAIN_FUNCTIONS: Final = frozenset(
+    {type(lambda: 0), type(len), type(str.upper), type, partial, Offered}
+)
+
+
+def held(value: Value) -> Value:
+    """A value for something lazy to hold; nothing that holds others in the same way."""
+    if hasattr(type(value), "__next__"):
+        refuse("an iterator as a value that fills in", "make a list of it")
+    return value
 
 
 def consumed(values: Value) -> Value:
@@ -395,7 +595,7 @@ def consumed(values: Value) -> Value:
     if kind in _SIZED:
         return values
     if kind is range:
-        if len(values) > MAX_ITEMS:
+        if is_long(values):
             too_large("running through this range", MAX_ITEMS, "items")
         return values
     if is_foreign(kind):
@@ -434,6 +634,44 @@ def _stored(value: Value) -> Value:
     return live(_counted(value)) if hasattr(type(value), "__next__") else value
 
 
+def _bound(value: Value) -> Value:
+    """A bound of a slice, which may not be a slice: that one could hold another one."""
+    if type(value) is slice:
+        refuse("a slice in a slice", "its bounds are numbers or labels")
+    return value
+
+
+def sliced(*bounds: Value) -> slice:
+    """``slice(...)``, whose bounds are no slices."""
+    return slice(*map(_bound, bounds))
+
+
+def _named(function: Value) -> Value:
+    """What is called with `name=` or `obj=`: no exception, which would hold it."""
+    if isinstance(function, type) and issubclass(function, BaseException):
+        refuse("named arguments of an exception", "give it its message")
+    return function
+
+
+def _matched(subject: Value, depth: int) -> Value:
+    """What patterns with a star look at: they would run through a long range."""
+    if type(subject) is range:
+        return consumed(subject)
+    if depth and isinstance(subject, (list, tuple, deque)):
+        ends = len(subject) - _LOOKED_AT
+        for place, item in enumerate(subject):
+            if place < _LOOKED_AT or place >= ends:
+                _matched(item, depth - 1)
+    elif depth and isinstance(subject, dict):
+        for item in subject.values():
+            _matched(item, depth - 1)
+    return subject
+
+
+#: Parts of a pattern on either side of a star whose items are looked at.
+_LOOKED_AT: Final = 100
+
+
 def _within(container: Value) -> Value:
     kind = type(container)
     if kind in _SIZED or kind is Given:
@@ -464,7 +702,7 @@ class _RangeOf:
 
 def _width(method: str) -> Callable[..., Value]:
     def padded(text: Value, width: Value, *fill: Value) -> Value:
-        if isinstance(width, int) and width > MAX_ITEMS:
+        if is_over(width, MAX_ITEMS):
             too_large(f"{method}()", MAX_ITEMS, "characters")
         return getattr(text, method)(width, *fill)
 
@@ -472,7 +710,7 @@ def _width(method: str) -> Callable[..., Value]:
 
 
 def _expandtabs(text: Value, tabsize: Value = 8) -> Value:
-    if isinstance(tabsize, int) and tabsize * len(text) > MAX_ITEMS:
+    if is_over(tabsize, MAX_ITEMS // max(1, len(text))):
         too_large("expandtabs()", MAX_ITEMS, "characters")
     return text.expandtabs(tabsize)
 
@@ -495,7 +733,7 @@ def _replace(text: Value, old: Value, new: Value, count: int = -1) -> Value:
 
 def _translate(text: Value, table: Value, /, *rest: Value) -> Value:
     if isinstance(text, str):
-        if not isinstance(table, dict):
+        if type(table) is not dict:
             refuse("translate() with this table", "make it with str.maketrans")
         longest = max((len(v) for v in table.values() if isinstance(v, str)), default=1)
         if len(text) * longest > MAX_ITEMS:
@@ -504,9 +742,39 @@ def _translate(text: Value, table: Value, /, *rest: Value) -> Value:
 
 
 def _to_bytes(number: int, length: int = 1, *rest: Value, **named: Value) -> bytes:
-    if length > MAX_ITEMS:
+    if is_over(length, MAX_ITEMS):
         too_large("to_bytes()", MAX_ITEMS, "bytes")
     return number.to_bytes(length, *rest, **named)
+
+
+def _from_bytes(data: Value, *rest: Value, **named: Value) -> int:
+    if isinstance(data, (bytes, bytearray)) and len(data) * 8 > MAX_BITS:
+        too_large("from_bytes()", MAX_BITS, "bits")
+    return int.from_bytes(consumed(data), *rest, **named)
+
+
+def integer(*args: Value, **named: Value) -> int:
+    """``int(...)``, which makes of a text with a base no larger number than others are."""
+    text = args[0] if args else b""
+    if isinstance(text, (str, bytes, bytearray)) and len(text) > MAX_BITS // 6:
+        too_large("int()", MAX_BITS // 6, "digits")
+    return int(*args, **named)
+
+
+def _searched(method: str) -> Callable[..., Value]:
+    """A search from the end, which takes time by the product of both lengths."""
+
+    def searched(text: Value, *args: Value, **named: Value) -> Value:
+        sought: Value = args[0] if args else named.get("sep")
+        is_text = isinstance(sought, (str, bytes, bytearray))
+        if is_text and len(text) * len(sought) > _MAX_COMPARED:
+            too_large(f"{method}()", _MAX_COMPARED, "comparisons")
+        return getattr(text, method)(*args, **named)
+
+    return searched
+
+
+_MAX_COMPARED: Final = 100_000_000
 
 
 def _taking_all(cls: type, method: str) -> Callable[..., Value]:
@@ -528,10 +796,25 @@ def _not_in(item: Value) -> NoReturn:
     raise ValueError(f"{item!r} is not in range")
 
 
-def _fromkeys(*args: Value) -> dict[Value, Value]:
-    # As `dict.fromkeys(keys)` or of a dict: the first argument may be the dict itself.
-    given = list(args[1:] if args and type(args[0]) is dict and len(args) > 1 else args)
-    return dict.fromkeys(consumed(given[0]), *given[1:])
+def _fromkeys(cls: type) -> Callable[..., Value]:
+    def made(keys: Value, *value: Value) -> Value:
+        return cls.fromkeys(consumed(keys), *value)  # type: ignore[attr-defined]
+
+    return made
+
+
+def _of(kind: type, name: str, guard: Callable[..., Value]) -> Callable[..., Value]:
+    """A guard that, called by way of the class, takes its values and no others."""
+
+    def called(text: Value, *args: Value, **named: Value) -> Value:
+        if not isinstance(text, kind):
+            raise TypeError(
+                f"descriptor {name!r} for {kind.__name__!r} objects doesn't apply to a"
+                f" {type(text).__name__!r} object"
+            )
+        return guard(text, *args, **named)
+
+    return called
 
 
 _OF_TEXTS: Final[dict[str, Callable[..., Value]]] = {
@@ -540,23 +823,35 @@ _OF_TEXTS: Final[dict[str, Callable[..., Value]]] = {
     "translate": _translate,
     "expandtabs": _expandtabs,
     **{name: _width(name) for name in ("center", "ljust", "rjust", "zfill")},
+    **{
+        name: _searched(name)
+        for name in "rfind rindex rpartition rsplit strip lstrip rstrip".split()
+    },
+}
+#: What makes a value, asked of a class or of one of its values, that needs such a look.
+MAKERS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
+    (int, "from_bytes"): _from_bytes,
+    (bool, "from_bytes"): _from_bytes,
+    **{(cls, "fromkeys"): _fromkeys(cls) for cls in (dict, OrderedDict, defaultdict)},
 }
 #: Methods that need a look at what they are given, by class and name.
 METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
     (str, "format"): _format,
     (str, "format_map"): _format_map,
-    (int, "to_bytes"): _to_bytes,
+    (int, "to_bytes"): _of(int, "to_bytes", _to_bytes),
+    (bool, "to_bytes"): _of(int, "to_bytes", _to_bytes),
     (range, "index"): _index_of_range,
     (range, "count"): _count_in_range,
-    (dict, "fromkeys"): _fromkeys,
     **{
-        (kind, name): guard
+        (kind, name): _of(kind, name, guard)
         for kind in (str, bytes, bytearray)
         for name, guard in _OF_TEXTS.items()
     },
     **{
         (kind, name): _taking_all(kind, name)
         for kind, names in (
+            (type({}.keys()), "isdisjoint"),
+            (type({}.items()), "isdisjoint"),
             (list, "extend"),
             (bytearray, "extend"),
             (deque, "extend extendleft"),
@@ -591,6 +886,13 @@ GUARDS: Final[dict[str, Value]] = {
     "$ishift": shifted,
     "$mod": remainder,
     "$imod": remainder,
+    "$add": added,
+    "$iadd": added_in_place,
+    "$join": _join,
+    "$bound": _bound,
+    "$named": _named,
+    "$matched": _matched,
+    "$going": going,
     "$small": small,
     "$format": formatted,
     "$spread": consumed,

@@ -11,13 +11,20 @@ from types import FunctionType
 from typing import Any, Final
 
 from anabranch.errors import UsageError
+from anabranch.sandbox import guards
 from anabranch.sandbox.guards import (
     MAX_BITS,
+    MAX_ITEMS,
     Given,
     Offered,
+    as_function,
     as_lazy,
     consumed,
+    defaultdict,
+    deque,
+    held,
     is_foreign,
+    is_over,
     live,
     refuse,
     ticking,
@@ -56,10 +63,9 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     accumulate chain count cycle groupby pairwise permutations combinations
     combinations_with_replacement product repeat starmap takewhile zip_longest
 """),
-    "functools": _words("cmp_to_key partial"),
+    "functools": (),
     "operator": _words("""
-        abs add and_ contains eq floordiv ge gt invert is_ is_not le lt mod
-        ne neg not_ or_ pos sub truediv truth xor
+        abs add eq floordiv ge gt invert is_ is_not le lt ne neg not_ pos truediv truth
     """),
     "string": _words("""
         ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits
@@ -75,29 +81,26 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
         paretovariate randint random randrange sample shuffle triangular uniform
     """),
     "collections": (),
+    "typing": (),
     "re": _words("ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X A error escape"),
-    "textwrap": _words("dedent fill indent shorten wrap"),
+    "textwrap": _words("dedent"),
     "bisect": _words("bisect bisect_left bisect_right insort insort_left insort_right"),
-    "heapq": _words("heapify heappop heappush heappushpop heapreplace merge"),
+    "heapq": _words("heapify heappop heappush heappushpop heapreplace"),
     "calendar": _words(
         "day_abbr day_name isleap leapdays month_abbr month_name monthrange timegm weekday"
     ),
     "html": _words("escape unescape"),
-    "unicodedata": _words("category combining name normalize numeric"),
+    "unicodedata": _words("category combining name numeric"),
     "base64": _words("b64decode b64encode urlsafe_b64decode urlsafe_b64encode"),
     "hashlib": (),
     "uuid": _words("NAMESPACE_DNS NAMESPACE_URL UUID uuid4 uuid5"),
     "zlib": _words("adler32 crc32"),
     "copy": (),
-    "typing": _words(
-        "Any Callable Dict Iterable Iterator List Optional Sequence Set Tuple Union"
-    ),
 }
 
 
-@functools.cache
 def view_of(name: str) -> Given:
-    """The view of a module.
+    """The view of a module, with a source of chance of its own if it has one.
 
     Raises:
         UsageError: If there is none: it is not known what in it is harmless.
@@ -106,6 +109,13 @@ def view_of(name: str) -> Given:
         from anabranch.sandbox import frames
 
         return frames.view_of(name)
+    view = _view_of(name)
+    # Seeding it shall change nothing for the next.
+    return Given.over(view, _random()) if name == "random" else view
+
+
+@functools.cache
+def _view_of(name: str) -> Given:
     if name not in _SIMPLE:
         raise UsageError(
             f"no view of the module {name!r} is known for code in this process; run it"
@@ -121,7 +131,7 @@ def view_of(name: str) -> Given:
 
 def _bounded(limit: int, what: str, function: Callable[..., Value]) -> Callable[..., Value]:
     def called(*numbers: Value) -> Value:
-        if any(isinstance(number, int) and abs(number) > limit for number in numbers):
+        if any(hasattr(type(n), "__index__") and abs(n) > limit for n in numbers):
             too_large(what, limit, "as an argument")
         return function(*numbers)
 
@@ -169,8 +179,9 @@ def _json() -> dict[str, Value]:
     def dumps(value: Value, *, indent: Value = None, sort_keys: bool = False,
               ensure_ascii: bool = True, default: Value = None,
               separators: Value = None) -> str:  # fmt: skip
-        if isinstance(indent, int) and indent > 100:
-            too_large("this indent", 100, "spaces")
+        for text in (indent, *(separators or ())):
+            if is_over(text, 100) or (isinstance(text, str) and len(text) > 100):
+                too_large("this indent or separator", 100, "characters")
         return json.dumps(
             value, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii,
             default=default, separators=separators,
@@ -211,16 +222,16 @@ def _itertools() -> dict[str, Value]:
         return itertools.islice(ticking(values), *bounds)
 
     def dropwhile(test: Value, values: Value) -> Value:
-        return itertools.dropwhile(test, ticking(values))
+        return itertools.dropwhile(as_function(test), ticking(values))
 
     def filterfalse(test: Value, values: Value) -> Value:
-        return itertools.filterfalse(test, ticking(values))
+        return itertools.filterfalse(as_function(test), ticking(values))
 
     def compress(values: Value, chosen: Value) -> Value:
         return itertools.compress(ticking(values), ticking(chosen))
 
     def product(*values: Value, repeat: int = 1) -> Value:
-        if repeat > 100:
+        if is_over(repeat, 100):
             too_large("product()", 100, "repeats")
         return itertools.product(*map(consumed, values), repeat=repeat)
 
@@ -232,9 +243,14 @@ def _itertools() -> dict[str, Value]:
 
         def called(*args: Value, **named: Value) -> Value:
             lazies = [
-                as_lazy(arg) if place >= at else arg for place, arg in enumerate(args)
+                as_function(arg)
+                if callable(arg)
+                else as_lazy(arg)
+                if place >= at
+                else held(arg)
+                for place, arg in enumerate(args)
             ]
-            return function(*lazies, **named)
+            return function(*lazies, **{key: held(value) for key, value in named.items()})
 
         return called
 
@@ -315,10 +331,21 @@ def _functools() -> dict[str, Value]:
     def reduce(function: Value, values: Value, *start: Value) -> Value:
         return ours.reduce(function, consumed(values), *start)
 
-    return {"reduce": reduce, "partial": _partial, "lru_cache": _cached, "cache": _cached}
+    return {
+        "cache": _cached,
+        # Where one holds another one, and so on, freeing them would overflow the stack.
+        "cmp_to_key": lambda compare: ours.cmp_to_key(
+            lambda a, b: compare(a, b)  # noqa: PLW0108  # a frame between them
+        ),
+        "lru_cache": _cached,
+        "partial": _partial,
+        "reduce": reduce,
+    }
 
 
 def _partial(function: Value, /, *args: Value, **named: Value) -> Value:
+    if named:
+        guards.GUARDS["$named"](function)
     return lambda *more, **others: function(*args, *more, **{**named, **others})
 
 
@@ -336,9 +363,16 @@ def _cached(function: Value = None, /, **_named: Value) -> Value:
 
 
 def _operator() -> dict[str, Value]:
-    from anabranch.sandbox import guards
+    import operator
+
+    more = guards.GUARDS["$more"]
+
+    def of_sets(name: str) -> Callable[[Value, Value], Value]:
+        function = getattr(operator, name)
+        return lambda a, b: function(more(a), more(b))
 
     return {
+        **{name: of_sets(name) for name in ("sub", "and_", "or_", "xor")},
         # A getter that holds a getter, and so on, would crash the interpreter at its end.
         "itemgetter": _itemgetter,
         "mul": guards.multiplied,
@@ -360,7 +394,7 @@ def _collections() -> dict[str, Value]:
 
     def made(cls: type) -> Offered:
         def call(*args: Value, **named: Value) -> Value:
-            if cls is collections.defaultdict:
+            if cls is defaultdict:
                 if args and not isinstance(args[0], (Offered, type, FunctionType)):
                     refuse("this default factory", "a function or a class makes defaults")
                 return cls(*args[:1], *map(consumed, args[1:]), **named)
@@ -371,8 +405,8 @@ def _collections() -> dict[str, Value]:
     kinds = (
         collections.Counter,
         collections.OrderedDict,
-        collections.defaultdict,
-        collections.deque,
+        defaultdict,
+        deque,
     )
     return {
         **{cls.__name__: made(cls) for cls in kinds},
@@ -436,10 +470,13 @@ def _re() -> dict[str, Value]:
     return patterns.offered()
 
 
-def _bisect_like() -> dict[str, Value]:
+def _heapq() -> dict[str, Value]:
     import heapq
 
     return {
+        "merge": lambda *parts, key=None, reverse=False: live(
+            heapq.merge(*map(ticking, parts), key=key, reverse=reverse)
+        ),
         "nlargest": lambda n, values, key=None: heapq.nlargest(
             n, consumed(values), key=key
         ),
@@ -449,16 +486,84 @@ def _bisect_like() -> dict[str, Value]:
     }
 
 
+_INDENT: Final = 1_000
+
+
+def _textwrap() -> dict[str, Value]:
+    import textwrap
+
+    def limited(name: str) -> Callable[..., Value]:
+        function = getattr(textwrap, name)
+
+        def called(text: str, *args: Value, **named: Value) -> Value:
+            for value in (*args, *named.values()):
+                if isinstance(value, str) and len(value) > _INDENT:
+                    too_large(f"{name}()", _INDENT, "characters of indentation")
+            if is_over(named.get("tabsize", 8), _INDENT):
+                too_large(f"{name}()", _INDENT, "characters for a tab")
+            return function(text, *args, **named)
+
+        return called
+
+    def indent(text: str, prefix: str, predicate: Value = None) -> str:
+        if len(prefix) * (text.count("\n") + 1) > MAX_ITEMS:
+            too_large("indent()", MAX_ITEMS, "characters")
+        return textwrap.indent(text, prefix, predicate)
+
+    return {
+        "indent": indent,
+        **{name: limited(name) for name in ("fill", "shorten", "wrap")},
+    }
+
+
+_MARKS: Final = 1_000
+
+
+def _unicodedata() -> dict[str, Value]:
+    import unicodedata
+
+    def normalize(form: Value, text: str) -> str:
+        # Marks are put in order by moving each along: the square of how many there are.
+        marks = 0
+        for character in () if text.isascii() else text:
+            marks = marks + 1 if unicodedata.combining(character) else 0
+            if marks > _MARKS:
+                too_large("normalize()", _MARKS, "marks on one letter")
+        return unicodedata.normalize(form, text)
+
+    return {"normalize": normalize}
+
+
+def _typing() -> dict[str, Value]:
+    """Names to write annotations with. Those of `typing` read texts as sources."""
+    from collections import abc
+
+    def none_made(*_args: Value, **_named: Value) -> Value:
+        raise TypeError("this stands for types in annotations; it makes nothing")
+
+    kinds: dict[str, type] = {
+        **{cls.__name__.capitalize(): cls for cls in (dict, list, set, tuple)},
+        **dict.fromkeys(("Any", "Optional", "Union"), object),
+        **{
+            name: getattr(abc, name)
+            for name in _words("Callable Iterable Iterator Sequence")
+        },
+    }
+    return {name: Offered(cls, none_made, {}) for name, cls in kinds.items()}
+
+
 def _random() -> dict[str, Value]:
     import random
 
-    # A source of chance of its own: seeding it changes nothing for the program.
     own = random.Random()
-    made = Offered(random.Random, random.Random, {})
-    return {
-        "Random": made,
-        **{name: getattr(own, name) for name in (*_SIMPLE["random"], "seed")},
-    }
+    names = (*_SIMPLE["random"], "seed")
+    return {name: getattr(own, name) for name in names}
+
+
+def _random_class() -> dict[str, Value]:
+    import random
+
+    return {"Random": Offered(random.Random, random.Random, {})}
 
 
 def _time() -> dict[str, Value]:
@@ -480,13 +585,16 @@ _GUARDED: Final[Mapping[str, Callable[[], dict[str, Value]]]] = {
     "fractions": _fractions,
     "functools": _functools,
     "hashlib": _hashlib,
-    "heapq": _bisect_like,
+    "heapq": _heapq,
     "itertools": _itertools,
     "json": _json,
     "math": _math,
     "operator": _operator,
     "re": _re,
     "statistics": _statistics,
-    "random": _random,
+    "random": _random_class,
+    "textwrap": _textwrap,
     "time": _time,
+    "typing": _typing,
+    "unicodedata": _unicodedata,
 }

@@ -5,22 +5,27 @@ from __future__ import annotations
 # Values of any type are what this module is about.
 # pyright: basic
 import builtins
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from anabranch.sandbox.frame_names import NUMPY
 from anabranch.sandbox.guards import (
     MAX_ITEMS,
+    OFFERED,
     Offered,
+    as_function,
     as_lazy,
     attribute,
     class_of,
     consumed,
+    integer,
+    is_over,
     judged_spec,
     live,
     power,
     refuse,
+    sliced,
     too_large,
 )
 from anabranch.sandbox.names import EXCEPTIONS
@@ -49,15 +54,31 @@ def _type(value: Value, *rest: Value) -> Value:
     if rest:
         refuse("type() with three arguments", "it would make a class")
     kind = type(value)
-    if kind is Offered or kind is type:
+    if kind is Offered or isinstance(value, type):
         refuse("the type of a class", "classes have no use here beyond calls")
-    return _OF_CLASS.get(kind, kind)
+    if _is_free(kind):
+        return kind
+    # To be compared, which is what it is mostly asked for.
+    return OFFERED.get(kind) or Offered(kind, _uncalled, {})
+
+
+def _is_free(kind: type) -> bool:
+    """Whether a class may be called without a guard, as it may be by its name."""
+    if kind.__module__ == "builtins":
+        return kind in _FREE or issubclass(kind, Exception)
+    if kind.__module__ == "numpy":
+        return kind.__name__ in NUMPY and kind.__name__ != "ndarray"
+    return kind.__module__ in ("datetime", "uuid", "statistics")
+
+
+def _uncalled(*_args: Value, **_named: Value) -> Value:
+    refuse("a call of this class", "it is not among those that are offered")
 
 
 def _classes(kind: Value) -> Value:
     if type(kind) is tuple:
         return tuple(map(_classes, kind))
-    return class_of(kind)
+    return type(None) if kind is None else class_of(kind)
 
 
 def _isinstance(value: Value, kind: Value) -> bool:
@@ -94,7 +115,7 @@ def _iter(values: Iterable[Value]) -> Iterator[Value]:
 
 def _bytes(cls: Callable[..., Value]) -> Callable[..., Value]:
     def made(source: Value = b"", *rest: Value) -> Value:
-        if isinstance(source, int) and source > MAX_ITEMS:
+        if is_over(source, MAX_ITEMS):
             too_large("this value", MAX_ITEMS, "bytes")
         return cls(source if isinstance(source, (int, str)) else consumed(source), *rest)
 
@@ -120,8 +141,10 @@ def _extreme(function: Callable[..., Value]) -> Callable[..., Value]:
 
 
 def _summed(values: Value, start: Value = 0) -> Value:
+    if isinstance(start, (str, bytes, bytearray)):
+        raise TypeError(f"sum() can't sum {type(start).__name__} [use .join(seq) instead]")
     if isinstance(start, (int, float)):
-        return sum(consumed(values), start)
+        return _sum_of_numbers(consumed(values), start)
     total = start
     for count, value in enumerate(values):
         total = total + value
@@ -130,8 +153,20 @@ def _summed(values: Value, start: Value = 0) -> Value:
     return total
 
 
+def _sum_of_numbers(values: Value, start: Value) -> Value:
+    if type(values) in (list, tuple) and len(values) > _SUMMED_AT_ONCE:
+        # Numbers may be long, so from time to time it is looked whether to stop.
+        for first in range(0, len(values), _SUMMED_AT_ONCE):
+            start = sum(values[first : first + _SUMMED_AT_ONCE], start)
+        return start
+    return sum(values, start)
+
+
+_SUMMED_AT_ONCE: Final = 50_000
+
+
 def _round(number: Value, ndigits: Value = None) -> Value:
-    if isinstance(ndigits, int) and abs(ndigits) > 5_000:
+    if hasattr(type(ndigits), "__index__") and abs(ndigits) > 5_000:
         too_large("round()", 5_000, "digits")
     return round(number) if ndigits is None else round(number, ndigits)
 
@@ -153,7 +188,7 @@ def _zip(*values: Value, strict: bool = False) -> Value:
 
 
 def _map(function: Value, *values: Value) -> Value:
-    return map(function, *map(as_lazy, values))
+    return map(as_function(function), *map(as_lazy, values))
 
 
 def _enumerate(values: Value, start: int = 0) -> Value:
@@ -167,6 +202,8 @@ def _reversed(values: Value) -> Value:
 _CLASSES: Final = {
     cls.__name__: Offered(cls, call, {})
     for cls, call in (
+        (int, integer),
+        (slice, sliced),
         (list, _taking(list)),
         (tuple, _taking(tuple)),
         (set, _taking(set)),
@@ -176,10 +213,10 @@ _CLASSES: Final = {
         (bytearray, _bytes(bytearray)),
     )
 }
-_OF_CLASS: Final = {class_of(offered): offered for offered in _CLASSES.values()}
+_FREE: Final = frozenset({bool, complex, float, range, str, type(None)})
 _SAME: Final = (
     *(abs, ascii, bin, bool, callable, chr, complex, divmod, float, hash, hex),
-    *(int, len, next, oct, ord, range, repr, slice, str),
+    *(len, next, oct, ord, range, repr, str),
 )
 
 #: The builtins of contained code, by name.
@@ -207,7 +244,7 @@ ALLOWED_BUILTINS: Final[Mapping[str, Value]] = MappingProxyType(
         "map": _map,
         "max": _extreme(max),
         "min": _extreme(min),
-        "pow": functools.partial(power),
+        "pow": power,
         "print": _print,
         "reversed": _reversed,
         "round": _round,

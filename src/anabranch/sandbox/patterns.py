@@ -1,8 +1,9 @@
 """Regular expressions for contained code: those whose matching cannot take for ever.
 
 A match is one call that the interpreter cannot interrupt, and backtracking takes time that
-grows exponentially with the text where a repetition holds another one. Such patterns are
-refused, and with several repetitions the text may only be short.
+grows exponentially with the text where a repetition can share it out in several ways. Such
+patterns are refused (:mod:`~anabranch.sandbox.weights`), and where several repetitions
+compete the text may only be short.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from anabranch.sandbox.guards import Given, consumed, refuse, too_large
+from anabranch.sandbox import weights
+from anabranch.sandbox.guards import MAX_ITEMS, Given, consumed, refuse, too_large
 
-__all__ = ["judge", "offered"]
+__all__ = ["Judged", "judged", "offered"]
 
 Value = Any
 
@@ -42,96 +45,60 @@ _FUNCTIONS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pattern that may be matched.
+
+    Attributes:
+        compiled: The pattern.
+        weight: How many of its repetitions compete for the same text: matching takes time
+            by that power of how long they can be.
+        ways: In how many ways its other parts can match the same text.
+        run: Matches what its repetitions can run along.
+    """
+
+    compiled: re.Pattern[Any]
+    weight: int
+    ways: int
+    run: re.Pattern[Any] | None
+
+    def check(self, text: str | bytes, *, starts: int) -> None:
+        """Stops the code if matching a text from so many places on would take long."""
+        if self._steps(starts, len(text)) <= MAX_STEPS:
+            return
+        runs = self.run.findall(text) if self.run else ()
+        if self._steps(starts, max(map(len, runs), default=0)) > MAX_STEPS:
+            too_large(
+                f"matching this pattern against {len(text):,} characters",
+                MAX_STEPS,
+                "steps",
+            )
+
+    def _steps(self, starts: int, longest: int) -> int:
+        tries: int = (longest + 1) ** (self.weight + 1)
+        return self.ways * starts * tries
+
+
 @functools.lru_cache(maxsize=256)
-def _judged(pattern: str | bytes, flags: int) -> tuple[re.Pattern[Any], int]:
-    """The compiled pattern, and how many of its repetitions can take the same text."""
+def judged(pattern: str | bytes, flags: int = 0) -> Judged:
+    """The compiled pattern, and what matching it may take.
+
+    Raises:
+        Stopped: If that could be for ever.
+    """
     if len(pattern) > MAX_PATTERN:
         too_large("this pattern", MAX_PATTERN, "characters")
     compiled = re.compile(pattern, flags)
     # There is no public way to see what a pattern is made of.
     parser = re._parser  # type: ignore[attr-defined]  # noqa: SLF001
-    return compiled, _weight(parser.parse(pattern, flags), inside=False)
-
-
-def judge(pattern: str) -> None:
-    """Stops the code if a pattern's matching could take for ever."""
-    _judged(pattern, 0)
-
-
-def _weight(parsed: Value, *, inside: bool) -> int:
-    """How many repetitions compete for text: those of nearly anything, and neighbours."""
-    weight = 0
-    after_repeat = False
-    for op, argument in parsed:
-        name = str(op)
-        if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-            low, high, body = argument
-            many = int(high) > 16 and int(high) != int(low)
-            if many and inside:
-                refuse(
-                    "a repetition inside a repetition in a pattern",
-                    "its matching can take for ever; use the isolate",
-                )
-            weight += many and (after_repeat or _is_wide(body))
-            weight += _weight(body, inside=inside or int(high) > 1)
-            after_repeat = many
-            continue
-        if name == "GROUPREF" and inside:
-            refuse("a back-reference inside a repetition", "use the isolate")
-        if name == "BRANCH" and inside and not _are_apart(argument[1]):
-            refuse(
-                "alternatives that begin alike, inside a repetition in a pattern",
-                "their matching can take for ever; use the isolate",
-            )
-        inner = sum(_weight(part, inside=inside) for part in _parts(argument))
-        weight += inner
-        after_repeat = name == "SUBPATTERN" and _ends_in_repeat(argument[-1])
-    return weight
-
-
-def _is_wide(body: Value) -> bool:
-    """Whether a repetition's body takes nearly any character."""
-    for op, argument in body:
-        name = str(op)
-        if name in ("ANY", "NOT_LITERAL"):
-            return True
-        if name == "IN" and str(argument[0][0]) == "NEGATE":
-            return True
-        if name == "SUBPATTERN" and _is_wide(argument[-1]):
-            return True
-    return False
-
-
-def _ends_in_repeat(body: Value) -> bool:
-    items = list(body)
-    return bool(items) and str(items[-1][0]) in ("MAX_REPEAT", "MIN_REPEAT")
-
-
-def _are_apart(alternatives: Value) -> bool:
-    """Whether each alternative begins with a character of its own."""
-    firsts = []
-    for alternative in alternatives:
-        items = list(alternative)
-        if not items or str(items[0][0]) != "LITERAL":
-            return False
-        firsts.append(items[0][1])
-    return len(set(firsts)) == len(firsts)
-
-
-def _parts(argument: Value) -> list[Value]:
-    if hasattr(argument, "data"):
-        return [argument]
-    if isinstance(argument, (tuple, list)):
-        return [part for item in argument for part in _parts(item)]
-    return []
-
-
-def _check(compiled: tuple[re.Pattern[Any], int], text: Value) -> None:
-    weight = compiled[1]
-    if len(text) ** (weight + 1) > MAX_STEPS:
-        too_large(
-            f"matching this pattern against {len(text):,} characters", MAX_STEPS, "steps"
-        )
+    weighing = weights.Weighing(compiled.flags)
+    weighing.weigh(parser.parse(pattern, flags), weights.NOTHING, inside=False)
+    return Judged(
+        compiled,
+        weighing.weight,
+        min(weighing.ways, MAX_STEPS + 1),
+        weights.run_of(weighing.runs, as_bytes=isinstance(pattern, bytes)),
+    )
 
 
 def _text(args: tuple[Value, ...], named: dict[str, Value], at: int) -> Value:
@@ -150,25 +117,49 @@ def _called(name: str) -> Callable[..., Value]:
             return getattr(pattern, name)(*args, **named)
         if len(args) >= allowed:
             refuse(f"flags by position in re.{name}", "write flags=...")
-        judged = _judged(pattern, int(flags))
-        return _run(judged, name, args, named, at)
+        return _run(judged(pattern, int(flags)), name, args, named, at)
 
     return called
 
 
-def _run(judged: tuple[re.Pattern[Any], int], name: str, args: tuple[Value, ...],
-         named: dict[str, Value], at: int) -> Value:  # fmt: skip
-    _check(judged, _text(args, named, at))
-    found = getattr(judged[0], name)(*args, **named)
+def _run(
+    its: Judged, name: str, args: tuple[Value, ...], named: dict[str, Value], at: int
+) -> Value:
+    text = _text(args, named, at)
+    its.check(text, starts=1 if name in ("match", "fullmatch") else len(text) + 1)
+    if at:
+        args, named = _filling(text, args, named)
+    found = getattr(its.compiled, name)(*args, **named)
     return consumed(found) if name == "finditer" else found
 
 
+def _filling(
+    text: Value, args: tuple[Value, ...], named: dict[str, Value]
+) -> tuple[tuple[Value, ...], dict[str, Value]]:
+    """Arguments of a substitution, whose result is measured if it could be long."""
+    filler = args[0] if args else named.get("repl")
+    if not isinstance(filler, (str, bytes)) or len(filler) * (len(text) + 1) <= MAX_ITEMS:
+        return args, named
+    template: Any = filler
+    made = 0
+
+    def fill(match: re.Match[Any]) -> Value:
+        nonlocal made
+        piece = match.expand(template)
+        made += len(piece)
+        if made > MAX_ITEMS:
+            too_large("this substitution", MAX_ITEMS, "characters")
+        return piece
+
+    return (fill, *args[1:]), {key: value for key, value in named.items() if key != "repl"}
+
+
 def _compiled(pattern: Value, flags: int = 0) -> Given:
-    judged = _judged(pattern, int(flags))
+    if isinstance(pattern, Given):
+        return pattern
+    its = judged(pattern, int(flags))
     methods = {
-        name: functools.partial(
-            _of_pattern, judged, name, 1 if name in ("sub", "subn") else 0
-        )
+        name: functools.partial(_of_pattern, its, name, 1 if name in ("sub", "subn") else 0)
         for name in _FUNCTIONS
     }
     return Given(
@@ -176,12 +167,13 @@ def _compiled(pattern: Value, flags: int = 0) -> Given:
         {
             **methods,
             "pattern": pattern,
-            "groups": judged[0].groups,
-            "flags": judged[0].flags,
+            "groups": its.compiled.groups,
+            "groupindex": dict(its.compiled.groupindex),
+            "flags": its.compiled.flags,
         },
     )
 
 
-def _of_pattern(judged: tuple[re.Pattern[Any], int], name: str, at: int,
+def _of_pattern(its: Judged, name: str, at: int,
                 *args: Value, **named: Value) -> Value:  # fmt: skip
-    return _run(judged, name, args, named, at)
+    return _run(its, name, args, named, at)

@@ -44,7 +44,7 @@ _PLAIN: Final = (
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Compare, ast.Call),
     *(ast.JoinedStr, ast.FormattedValue, ast.Constant, ast.Subscript, ast.Starred),
     *(ast.List, ast.Tuple, ast.Slice, ast.Yield, ast.YieldFrom, ast.Lambda, ast.AnnAssign),
-    *(ast.Match, ast.match_case, ast.MatchValue, ast.MatchSingleton, ast.MatchSequence),
+    *(ast.Match, ast.match_case, ast.MatchSingleton, ast.MatchSequence),
     *(ast.MatchOr, ast.Load, ast.Store, ast.Del, ast.expr_context, ast.boolop),
     *(ast.operator, ast.unaryop, ast.cmpop, ast.arguments, ast.alias),
 )
@@ -104,6 +104,7 @@ class _Checker:
             ast.MatchAs: self._capture,
             ast.MatchStar: self._capture,
             ast.MatchMapping: self._mapping,
+            ast.MatchValue: self._value_pattern,
             ast.MatchClass: self._class_pattern,
         }
 
@@ -172,6 +173,17 @@ class _Checker:
 
     def _mapping(self, node: ast.MatchMapping) -> None:
         self._binds(node.rest, node)
+        for key in node.keys:
+            self._written_out(key)
+
+    def _value_pattern(self, node: ast.MatchValue) -> None:
+        self._written_out(node.value)
+
+    def _written_out(self, node: ast.expr) -> None:
+        if any(isinstance(part, ast.Attribute) for part in ast.walk(node)):
+            raise _refusal(
+                node, "a dotted name in a pattern", "compare it in the `if` of the case"
+            )
 
     def _class_pattern(self, node: ast.MatchClass) -> None:
         if not isinstance(node.cls, ast.Name) or node.cls.id not in _PATTERN_CLASSES:

@@ -16,8 +16,19 @@ from anabranch.sandbox.names import PLAIN_ATTRIBUTES
 
 __all__ = ["guarded"]
 
-_SMALL: Final = 64
+#: Numbers of so many bits are multiplied in less time than a guard takes.
+_FEW_BITS: Final = 8_192
 _SPEC_DIGITS: Final = 3
+#: An f-string of more parts is put together under a guard.
+_FEW_PARTS: Final = 16
+#: Methods that are plain when they are called with nothing, or with what is written out.
+_STRIPPING: Final = frozenset({"strip", "lstrip", "rstrip"})
+#: What gives a view of a dict, by which sets are made of anything that can be run through.
+_VIEWING: Final = frozenset({"keys", "items", "getattr"})
+#: What gives an accessor of pandas, whose `split` takes a pattern.
+_ACCESSING: Final = frozenset({"str", "getattr"})
+#: Arguments by which an exception holds another value.
+_HELD: Final = frozenset({"name", "obj"})
 
 
 def guarded(
@@ -29,21 +40,55 @@ def guarded(
         tree: One that the policy allows.
         given: Names that have a value before the code runs.
     """
-    _Guarding(kinds_of(tree, given)).visit(tree)
+    _Guarding(kinds_of(tree, given), _attributes_in(tree)).visit(tree)
     return ast.fix_missing_locations(tree)
 
 
+def _attributes_in(tree: ast.AST) -> frozenset[str]:
+    """The attributes that are read anywhere, and `getattr` if others may be."""
+    return frozenset(
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        or (isinstance(node, ast.Name) and node.id == "getattr")
+    )
+
+
 class _Guarding(ast.NodeTransformer):
-    def __init__(self, kinds: Kinds) -> None:
+    def __init__(self, kinds: Kinds, attributes: frozenset[str]) -> None:
         self._kinds = kinds
+        self._plain = PLAIN_ATTRIBUTES - _STRIPPING
+        if not _ACCESSING.isdisjoint(attributes):
+            self._plain -= {"split"}
+        self._has_views = not _VIEWING.isdisjoint(attributes)
 
     # ------------------------------------------------------------------------- reading
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
-        if node.attr in PLAIN_ATTRIBUTES:
+        if node.attr in self._plain:
             return node
         return _call("$get", node, node.value, ast.Constant(node.attr))
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        function = node.func
+        written_out = all(isinstance(arg, ast.Constant) for arg in node.args)
+        self.generic_visit(node)
+        match function:
+            case ast.Attribute(value, name) if name in _STRIPPING:
+                if written_out and not node.keywords:
+                    node.func = ast.copy_location(
+                        ast.Attribute(value, name, ast.Load()), function
+                    )
+            case ast.Name("int") if "int" not in self._kinds.given:
+                # Only with a base can it make a number of many bits.
+                if len(node.args) < 2 and not node.keywords and not _has_star(node.args):
+                    function.id = "$int"
+            case _:
+                pass
+        if any(keyword.arg in _HELD or keyword.arg is None for keyword in node.keywords):
+            node.func = _call("$named", function, node.func)
+        return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         sized = [self._kinds.is_sized(part) for part in node.comparators]
@@ -67,52 +112,102 @@ class _Guarding(ast.NodeTransformer):
         node.value = _call("$ticking", node.value, node.value)
         return node
 
-    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
-        spec = node.format_spec
-        short = spec is None or _is_short(spec)
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        many = len(node.values) > _FEW_PARTS or self._kinds.is_doubled(*node.values)
         self.generic_visit(node)
-        if short or node.format_spec is None:
+        if not many:
             return node
+        parts: list[ast.expr] = [ast.JoinedStr([part]) for part in node.values]
+        empty = ast.Constant("")
+        return _call("$join", node, empty, ast.Tuple(parts, ast.Load()))
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        node.value = self.visit(node.value)
+        spec = node.format_spec
+        if spec is None or _is_short(spec):
+            return node
+        self.generic_visit(spec)
         conversion = ast.Constant(chr(node.conversion) if node.conversion > 0 else "")
-        value = _call("$format", node, node.value, conversion, node.format_spec)
+        value = _call("$format", node, node.value, conversion, spec)
         return ast.copy_location(ast.FormattedValue(value, -1, None), node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.ctx, ast.Store):
+            for part in _slices_in(node.slice):
+                # As a key of a dict it would be kept, and could hold others like it.
+                part.lower = self._bound(part.lower)
+                part.upper = self._bound(part.upper)
+                part.step = self._bound(part.step)
+        return node
+
+    def _bound(self, node: ast.expr | None) -> ast.expr | None:
+        if node is None or self._kinds.is_number(node):
+            return node
+        return _call("$bound", node, node)
 
     # ---------------------------------------------------------------------- arithmetic
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         name = self._guard_of(node.left, node.op, node.right)
+        known = [self._is_known(part) for part in (node.left, node.right)]
         self.generic_visit(node)
-        return node if name is None else _call(name, node, node.left, node.right)
+        if name is not None:
+            return _call(name, node, node.left, node.right)
+        if self._has_views and isinstance(node.op, _OF_SETS):
+            # A view of a dict makes a set of whatever stands on the other side.
+            left, right = (
+                part if is_known else _call("$more", part, part)
+                for part, is_known in zip((node.left, node.right), known, strict=True)
+            )
+            node.left, node.right = left, right
+        return node
+
+    def _is_known(self, node: ast.expr) -> bool:
+        return self._kinds.is_number(node) or self._kinds.is_sized(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt | list[ast.stmt]:
-        left = ast.Constant(None) if isinstance(node.target, ast.Subscript) else node.target
+        target = node.target
+        left = ast.Constant(None) if isinstance(target, ast.Subscript) else target
         name = self._guard_of(left, node.op, node.value)
-        quiet = self._kinds.is_number(node.value) or self._kinds.is_sized(node.value)
+        quiet = self._is_known(node.value)
+        takes = (ast.Add, ast.BitOr, *(_OF_SETS if self._has_views else ()))
+        if name is None and isinstance(node.op, ast.Add) and not quiet:
+            name = "$add" if _is_of_itself(target, node.value) else None
         self.generic_visit(node)
         if name is not None:
             return _in_place(node, name.replace("$", "$i", 1))
-        if isinstance(node.op, (ast.Add, ast.BitOr)) and not quiet:
+        if isinstance(node.op, takes) and not quiet:
             # A list takes in whatever can be run through.
             node.value = _call("$more", node.value, node.value)
         return node
 
     def _guard_of(self, left: ast.expr, op: ast.operator, right: ast.expr) -> str | None:
         kinds = self._kinds
-        small = (
-            isinstance(right, ast.Constant)
-            and type(right.value) is int
-            and 0 <= right.value <= _SMALL
-        )
+        times = right.value if isinstance(right, ast.Constant) else None
         match op:
             case ast.Mult():
-                harmless = kinds.is_bounded(left) and kinds.is_bounded(right)
-                return None if harmless else "$mul"
+                few = kinds.bits_of(left) + kinds.bits_of(right) <= _FEW_BITS
+                return None if few else "$mul"
             case ast.Pow():
-                return None if small and kinds.is_bounded(left) else "$pow"
+                few = (
+                    type(times) is int
+                    and times >= 0
+                    and (kinds.bits_of(left) * times <= _FEW_BITS)
+                )
+                return None if few else "$pow"
             case ast.LShift():
-                return None if small and kinds.is_bounded(left) else "$shift"
+                few = (
+                    type(times) is int
+                    and times >= 0
+                    and (kinds.bits_of(left) + times <= _FEW_BITS)
+                )
+                return None if few else "$shift"
             case ast.Mod():
                 return None if kinds.is_number(left) else "$mod"
+            case ast.Add() if kinds.is_doubled(left, right):
+                numbers = kinds.is_number(left) and kinds.is_number(right)
+                return None if numbers else "$add"
             case _:
                 return None
 
@@ -124,7 +219,7 @@ class _Guarding(ast.NodeTransformer):
             isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Constant)
             for target in node.targets
         )
-        known = self._kinds.is_number(node.value) or self._kinds.is_sized(node.value)
+        known = self._is_known(node.value)
         self.generic_visit(node)
         if spreads and not self._kinds.is_number(node.value):
             node.value = _call("$more" if keyed else "$spread", node.value, node.value)
@@ -189,6 +284,20 @@ class _Guarding(ast.NodeTransformer):
             node.finalbody.insert(0, ast.Expr(_call("$going", node.finalbody[0])))
         return node
 
+    def visit_Match(self, node: ast.Match) -> ast.Match:
+        takes_all = any(
+            isinstance(part, ast.MatchStar) and part.name is not None
+            for case in node.cases
+            for part in ast.walk(case.pattern)
+        )
+        self.generic_visit(node)
+        if takes_all:
+            depth = max(_depth(case.pattern) for case in node.cases)
+            node.subject = _call(
+                "$matched", node.subject, node.subject, ast.Constant(depth)
+            )
+        return node
+
     def visit_MatchClass(self, node: ast.MatchClass) -> ast.MatchClass:
         self.generic_visit(node)
         assert isinstance(node.cls, ast.Name)
@@ -224,11 +333,38 @@ def _yields(node: ast.AST) -> bool:
     return any(map(_yields, ast.iter_child_nodes(node)))
 
 
+def _is_of_itself(target: ast.expr, value: ast.expr) -> bool:
+    """Whether an item is put together with an item of the same thing: it might double."""
+    if not isinstance(target, ast.Subscript) or _slices_in(target.slice):
+        return False
+    owner = ast.dump(target.value)
+    return any(
+        isinstance(part, ast.Subscript) and ast.dump(part.value) == owner
+        for part in ast.walk(value)
+    )
+
+
 def _takes_all(target: ast.expr) -> bool:
     """Whether an assignment would run through all of its value at once."""
     if isinstance(target, ast.Subscript):
         return isinstance(target.slice, ast.Slice)
     return any(isinstance(part, ast.Starred) for part in ast.walk(target))
+
+
+_OF_SETS: Final = (ast.Sub, ast.BitOr, ast.BitAnd, ast.BitXor)
+
+
+def _has_star(nodes: list[ast.expr]) -> bool:
+    return any(isinstance(node, ast.Starred) for node in nodes)
+
+
+def _depth(node: ast.AST) -> int:
+    return 1 + max(map(_depth, ast.iter_child_nodes(node)), default=0)
+
+
+def _slices_in(node: ast.expr) -> list[ast.Slice]:
+    parts = node.elts if isinstance(node, ast.Tuple) else [node]
+    return [part for part in parts if isinstance(part, ast.Slice)]
 
 
 def _is_short(spec: ast.expr) -> bool:

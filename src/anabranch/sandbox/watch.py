@@ -4,8 +4,8 @@ One thread looks every few hundredths of a second at what is at work. What is ov
 limit gets an exception raised in its own thread, at the next place where the interpreter
 looks whether to stop: a call, or the turn of a loop. It is raised again until the code has
 left, so a ``finally`` that loops delays it but cannot keep it; and each ``finally`` that is
-entered afterwards asks :func:`going`, so that many of them cannot either. Code that is at
-work does not pay for being watched.
+entered afterwards asks whether to go on, so that many of them cannot either. Code that is
+at work does not pay for being watched.
 
 The interpreter offers this as ``PyThreadState_SetAsyncExc``; signals would work in the
 main thread only.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,22 +23,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from anabranch.errors import LimitExceeded, TimeLimitExceeded
-from anabranch.sandbox.guards import Stopped
+from anabranch.sandbox.guards import Interrupt, Stopped, alive
 
-__all__ = ["going", "passed", "watched"]
+__all__ = ["passed", "watched"]
 
 LOOK_EVERY_S: Final = 0.02
 LINGER_S: Final = 2.0
-# Time enough to get from the code's frames into ours, on a machine under load.
-AGAIN_AFTER_S: Final = 0.2
-
-
-class _Interrupt(BaseException):
-    """Raised in the thread of code that is over a limit; not an Exception, on purpose."""
 
 
 class _Work:
-    __slots__ = ("again_at", "deadline", "ended", "fired", "growth", "started_at", "thread")
+    __slots__ = ("deadline", "ended", "fired", "growth", "started_at", "thread")
 
     def __init__(self, thread: int, deadline: float, growth: int | None) -> None:
         self.thread = thread
@@ -45,7 +40,6 @@ class _Work:
         self.growth = growth
         # The process's size at the first look: reading it costs what a small eval does.
         self.started_at: int | None = None
-        self.again_at = 0.0
         self.fired = ""
         self.ended = False
 
@@ -58,30 +52,27 @@ def watched(call: Callable[[], Any], timeout_s: float, memory_bytes: int | None)
         BaseException: What *call* raised, if it was not stopped.
     """
     work = _Work(threading.get_ident(), time.monotonic() + timeout_s, memory_bytes)
+    around = alive.work, alive.generators
+    alive.work, alive.generators = work, set()
     try:
         value, error = _settled(call, work)
-    except _Interrupt:
-        # It landed in the seams of what was to catch it. The next one is not due yet.
+    except Interrupt:
+        # It landed in the seams of what was to catch it. In these no other one comes.
         value, error = None, None
         _leave(work)
         if not work.fired:
             raise  # it was meant for code around this one
-    if work.fired:
-        raise Stopped(passed(work.fired, timeout_s, work.growth)) from None
-    if error is not None:
-        raise error
-    return value
-
-
-def going() -> None:
-    """Return if the code that is at work in this thread has not been told to stop.
-
-    Raises:
-        BaseException: One that no handler of the code catches.
-    """
-    thread = threading.get_ident()
-    if any(work.fired and work.thread == thread for work in tuple(_watch.at_work)):
-        raise _Interrupt
+    finally:
+        alive.work, alive.generators = around
+    try:
+        if work.fired:
+            raise Stopped(passed(work.fired, timeout_s, work.growth))
+        if error is not None:
+            raise error
+        return value
+    finally:
+        # Else this frame and the error hold one another, and all of the code's values.
+        del error
 
 
 def _settled(call: Callable[[], Any], work: _Work) -> tuple[Any, BaseException | None]:
@@ -92,7 +83,10 @@ def _settled(call: Callable[[], Any], work: _Work) -> tuple[Any, BaseException |
     except BaseException as raised:
         error = raised
     _leave(work)
-    return value, error
+    try:
+        return value, error
+    finally:
+        del error
 
 
 def passed(limit: str, timeout_s: float, memory_bytes: int | None) -> LimitExceeded:
@@ -125,7 +119,7 @@ def _leave(work: _Work) -> None:
                 if work.fired:
                     _interrupt(work.thread, None)
                 return
-        except _Interrupt:
+        except Interrupt:
             continue
 
 
@@ -135,21 +129,37 @@ def _interrupt(thread: int, error: type[BaseException] | None) -> None:
     )
 
 
+def _is_inside(thread: int) -> bool:
+    """Whether a thread is in what it was to call, and not in our own seams around it."""
+    # There is no other way to see what a thread is at.
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    top = frame
+    while frame is not None:
+        if frame.f_code is _leave.__code__:
+            return False
+        if frame.f_code is _settled.__code__:
+            return frame is not top
+        frame = frame.f_back
+    return False
+
+
 class _Watch:
     def __init__(self) -> None:
+        self.begin_anew()
+        if hasattr(os, "register_at_fork"):
+            # Neither the thread nor who held the lock is in a child.
+            os.register_at_fork(after_in_child=self.begin_anew)
+
+    def begin_anew(self) -> None:
         self.lock = threading.Lock()
         self.at_work: set[_Work] = set()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def begin(self, work: _Work) -> None:
         with self.lock:
             self.at_work.add(work)
-            if self._thread is None or self._pid != os.getpid():
-                # Threads do not survive a fork.
-                self._pid = os.getpid()
-                self.at_work = {work}
+            if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._look, name="anabranch-watch", daemon=True
                 )
@@ -186,9 +196,8 @@ class _Watch:
                 and size - work.started_at > work.growth
             ):
                 work.fired = "memory"
-            if work.fired and not work.ended and now >= work.again_at:
-                _interrupt(work.thread, _Interrupt)
-                work.again_at = now + AGAIN_AFTER_S
+            if work.fired and not work.ended and _is_inside(work.thread):
+                _interrupt(work.thread, Interrupt)
 
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096

@@ -309,4 +309,6 @@ def _writer_of_a_base(kind: type) -> Callable[[Encoder, Any], Any] | None:
     """Named tuples travel as tuples: code that reads them by place goes on."""
     if kind.__bases__ == (tuple,) and isinstance(getattr(kind, "_fields", None), tuple):
         return _tuple
+    if kind.__bases__ == (defaultdict,) and not vars(kind).get("__slots__", True):
+        return _dict  # one of the sandbox's own
     return None
