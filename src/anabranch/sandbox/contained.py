@@ -10,8 +10,8 @@ from typing import Any
 
 from anabranch.errors import SandboxError
 from anabranch.sandbox import evaluation, frames, patterns
-from anabranch.sandbox.guards import Given
 from anabranch.sandbox.modules import view_of
+from anabranch.sandbox.objects import Given
 
 __all__ = ["answer"]
 

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from anabranch.errors import CodeFailed, SandboxError, SourceRefused, UsageError
 from anabranch.sandbox import values
-from anabranch.sandbox.guards import GUARDS, Stopped, refuse
+from anabranch.sandbox.guards import GUARDS
 from anabranch.sandbox.modules import limited_decimals, view_of
 from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.objects import Stopped, refuse
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
 from anabranch.sandbox.rewriting import guarded

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
 from typing import Any, Final, cast
 
+from anabranch.sandbox.arithmetic import is_over, may_format, may_multiply
+from anabranch.sandbox.attributes import is_known
 from anabranch.sandbox.frame_names import (
     KINDS,
     NUMPY,
@@ -23,21 +25,9 @@ from anabranch.sandbox.frame_names import (
     NUMPY_RANDOM,
     PANDAS,
 )
-from anabranch.sandbox.guards import (
-    MAX_ITEMS,
-    Given,
-    Offered,
-    class_of,
-    consumed,
-    is_known,
-    is_over,
-    may_format,
-    may_multiply,
-    refuse,
-    sliced,
-    too_large,
-)
 from anabranch.sandbox.names import is_private
+from anabranch.sandbox.objects import MAX_ITEMS, Given, Offered, class_of, refuse, too_large
+from anabranch.sandbox.running import consumed, sliced
 
 __all__ = ["LIBRARIES", "attribute", "largest", "objects_in", "view_of"]
 

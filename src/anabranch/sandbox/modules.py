@@ -11,25 +11,20 @@ from types import FunctionType
 from typing import Any, Final
 
 from anabranch.errors import UsageError
-from anabranch.sandbox import guards
-from anabranch.sandbox.guards import (
+from anabranch.sandbox import arithmetic, running
+from anabranch.sandbox.arithmetic import is_over
+from anabranch.sandbox.objects import (
     MAX_BITS,
     MAX_ITEMS,
     Given,
     Offered,
-    as_function,
-    as_lazy,
-    consumed,
     defaultdict,
     deque,
-    held,
     is_foreign,
-    is_over,
-    live,
     refuse,
-    ticking,
     too_large,
 )
+from anabranch.sandbox.running import as_function, as_lazy, consumed, held, live, ticking
 
 __all__ = ["view_of"]
 
@@ -345,7 +340,7 @@ def _functools() -> dict[str, Value]:
 
 def _partial(function: Value, /, *args: Value, **named: Value) -> Value:
     if named:
-        guards.GUARDS["$named"](function)
+        running.named_call(function)
     return lambda *more, **others: function(*args, *more, **{**named, **others})
 
 
@@ -365,7 +360,7 @@ def _cached(function: Value = None, /, **_named: Value) -> Value:
 def _operator() -> dict[str, Value]:
     import operator
 
-    more = guards.GUARDS["$more"]
+    more = running.more
 
     def of_sets(name: str) -> Callable[[Value, Value], Value]:
         function = getattr(operator, name)
@@ -375,11 +370,11 @@ def _operator() -> dict[str, Value]:
         **{name: of_sets(name) for name in ("sub", "and_", "or_", "xor")},
         # A getter that holds a getter, and so on, would crash the interpreter at its end.
         "itemgetter": _itemgetter,
-        "mul": guards.multiplied,
-        "pow": guards.power,
-        "lshift": guards.shifted,
-        "mod": guards.remainder,
-        "contains": lambda container, item: item in guards.GUARDS["$within"](container),
+        "mul": arithmetic.multiplied,
+        "pow": arithmetic.power,
+        "lshift": arithmetic.shifted,
+        "mod": arithmetic.remainder,
+        "contains": lambda container, item: item in running.within(container),
     }
 
 

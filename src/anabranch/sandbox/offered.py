@@ -9,26 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from anabranch.sandbox.arithmetic import is_over, power
+from anabranch.sandbox.attributes import attribute
+from anabranch.sandbox.formats import judged_spec
 from anabranch.sandbox.frame_names import NUMPY
-from anabranch.sandbox.guards import (
+from anabranch.sandbox.methods import integer
+from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.objects import (
     MAX_ITEMS,
     OFFERED,
     Offered,
-    as_function,
-    as_lazy,
-    attribute,
     class_of,
-    consumed,
-    integer,
-    is_over,
-    judged_spec,
-    live,
-    power,
     refuse,
-    sliced,
     too_large,
 )
-from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.running import as_function, as_lazy, consumed, live, sliced
 
 __all__ = ["ALLOWED_BUILTINS", "ALLOWED_IMPORTS"]
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from anabranch.sandbox import weights
-from anabranch.sandbox.guards import MAX_ITEMS, Given, consumed, refuse, too_large
+from anabranch.sandbox.objects import MAX_ITEMS, Given, refuse, too_large
+from anabranch.sandbox.running import consumed
 
 __all__ = ["Judged", "judged", "offered"]
 

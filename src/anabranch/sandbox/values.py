@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from anabranch.errors import UsageError, ValueRefused
-from anabranch.sandbox.guards import Given, Offered, Stopped
 from anabranch.sandbox.modules import view_of
+from anabranch.sandbox.objects import Given, Offered, Stopped
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.wire import copied
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from anabranch.errors import LimitExceeded, TimeLimitExceeded
-from anabranch.sandbox.guards import Interrupt, Stopped, alive
+from anabranch.sandbox.objects import Interrupt, Stopped
+from anabranch.sandbox.running import alive
 
 __all__ = ["passed", "watched"]
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from anabranch.sandbox.guards import refuse
+from anabranch.sandbox.objects import refuse
 
 __all__ = ["NOTHING", "Weighing", "run_of"]
 
