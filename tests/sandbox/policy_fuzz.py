@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from anabranch.sandbox import evaluation
 from anabranch.sandbox.frame_names import KINDS
-from anabranch.sandbox.guards import Given
 from anabranch.sandbox.modules import view_of
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES
+from anabranch.sandbox.objects import Given
 from tests.sandbox.suite.loader import build, load
 
 __all__ = ["IMPORTS", "Program", "inputs", "program"]

@@ -29,9 +29,9 @@ from typing import Any, Final, TextIO
 
 from anabranch.errors import CodeFailed, SandboxError, SourceRefused
 from anabranch.sandbox import evaluation, safe_exec, values
-from anabranch.sandbox.guards import Given, Offered
 from anabranch.sandbox.modules import view_of
 from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.objects import Given, Offered
 from anabranch.sandbox.wire.homes import preload
 from tests.sandbox.policy_fuzz import IMPORTS, Program, inputs, program
 from tests.sandbox.suite.loader import Canaries, describe, same

@@ -303,7 +303,7 @@ class RemoteEmbedder(ABC):
         return vectors
 
     async def _ask(self, batch: Batch) -> _Answer:
-        # What it waits for is time, and what other answers say meanwhile.
+        # What it waits for is time, and other answers may move it: nothing to be woken by.
         while (wait_s := self._pace.wait_s(_now(), batch.tokens)) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait_s)
         number = self._pace.start(_now(), batch.tokens)

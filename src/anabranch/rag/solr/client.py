@@ -12,7 +12,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
@@ -393,8 +393,9 @@ class SolrClient:
                     "for fewer rows or fields, or allow more with max_answer_bytes"
                 )
         whole = bytes(body)
-        read: Callable[[], dict[str, Any]] = lambda: answer(url, whole)  # noqa: E731
-        return read() if len(whole) < _MOST_LOOP_BYTES else await asyncio.to_thread(read)
+        if len(whole) < _MOST_LOOP_BYTES:
+            return answer(url, whole)
+        return await asyncio.to_thread(answer, url, whole)
 
 
 def _basic(user: str, password: str) -> str:
