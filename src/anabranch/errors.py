@@ -18,7 +18,9 @@
     ├── ModelError        an embedding model's files are missing or not the expected ones
     ├── StoreError        the store cannot be read or written
     │   ├── StoreLocked   another process is writing to it
-    │   └── StoreMismatch it was made with another model
+    │   ├── StoreMismatch it was made with another model
+    │   └── SolrError     Solr cannot be reached, or refuses
+    ├── EmbeddingError    an embedding service cannot be reached, or refuses
     ├── RetrievalError    no retriever answered
     ├── ChatError         a language model's endpoint fails, refuses or breaks off
     ├── WorkflowValidationError  a workflow is not well-formed
@@ -59,6 +61,7 @@ __all__ = [
     "CodeFailed",
     "ContextSerdeError",
     "ContextStateError",
+    "EmbeddingError",
     "ExecutorClosed",
     "Fenced",
     "IsolateDied",
@@ -74,6 +77,7 @@ __all__ = [
     "RunTimeout",
     "SandboxError",
     "ServiceNotFoundError",
+    "SolrError",
     "SourceError",
     "SourceRefused",
     "StoreError",
@@ -211,6 +215,55 @@ class StoreLocked(StoreError):
 
 class StoreMismatch(StoreError):
     """The store holds vectors of another model: they cannot be compared."""
+
+
+class SolrError(StoreError):
+    """Solr cannot be reached, refuses, or answers what is no answer.
+
+    Attributes:
+        status: The HTTP status of a refusal; ``None`` where there was none.
+        msg: What Solr said, in its own words.
+        metadata: Its classes of the error, such as ``root-error-class``.
+        headers: ``Retry-After``, if Solr sent one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        msg: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.msg = msg
+        self.metadata = dict(metadata or {})
+        self.headers = {} if retry_after is None else {"Retry-After": retry_after}
+
+
+class EmbeddingError(AnabranchError):
+    """A service cannot be reached, refuses, or answers with what are no vectors.
+
+    Attributes:
+        status: The HTTP status of a refusal.
+        code: The service's own word for it, such as ``ThrottlingException``.
+        headers: Those of a refusal that say when to try again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
 
 
 class RetrievalError(AnabranchError):

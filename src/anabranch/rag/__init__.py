@@ -9,7 +9,6 @@ del np
 from anabranch.rag.embedders import (
     MODELS,
     BedrockEmbedder,
-    EmbeddingError,
     MiniLMEmbedder,
     OpenAIEmbedder,
     RemoteEmbedder,
@@ -63,7 +62,6 @@ __all__ = [
     "Document",
     "Either",
     "Embedder",
-    "EmbeddingError",
     "FileReader",
     "Filter",
     "FullTextRetriever",

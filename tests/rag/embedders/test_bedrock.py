@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from anabranch.errors import StoreMismatch, UsageError
-from anabranch.rag import BedrockEmbedder, EmbeddingError, SqliteStore
+from anabranch.errors import EmbeddingError, StoreMismatch, UsageError
+from anabranch.rag import BedrockEmbedder, SqliteStore
 from anabranch.testing import run_virtual
 from tests.rag.embedders.doubles import (
     BedrockDouble,

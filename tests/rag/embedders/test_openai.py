@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from anabranch import Retry
-from anabranch.errors import StoreMismatch, UsageError
+from anabranch.errors import EmbeddingError, StoreMismatch, UsageError
 from anabranch.jobs import RateLimit
 from anabranch.observe import Observer
 from anabranch.rag import (
     Embedder,
-    EmbeddingError,
     OpenAIEmbedder,
     Pipeline,
     RequestLimits,

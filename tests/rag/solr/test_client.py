@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from anabranch.errors import UsageError
-from anabranch.rag.solr import SolrClient, SolrError
+from anabranch.errors import SolrError, UsageError
+from anabranch.rag.solr import SolrClient
 from anabranch.rag.solr.queries import local_params
 from tests.rag.solr.double import Double, Planned
 from tests.rag.solr.places import AT_ONCE, PLACES, opened

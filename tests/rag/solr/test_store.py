@@ -14,7 +14,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.errors import StoreError, StoreMismatch, UsageError
+from anabranch.errors import SolrError, StoreError, StoreMismatch, UsageError
 from anabranch.rag import (
     Chunk,
     FullTextRetriever,
@@ -25,7 +25,7 @@ from anabranch.rag import (
 )
 from anabranch.rag.filters import Compare, Filter, as_filter, matches
 from anabranch.rag.plan import Version, text_digest
-from anabranch.rag.solr import SolrClient, SolrError, SolrStore
+from anabranch.rag.solr import SolrClient, SolrStore
 from anabranch.rag.stores import Abandon, Add, Remove, Write
 from anabranch.rag.types import Metadata
 from tests.rag.parts import HashEmbedder, LineSplitter, Shelf, vector_of

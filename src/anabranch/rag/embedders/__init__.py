@@ -9,7 +9,7 @@ from anabranch.errors import UsageError
 from anabranch.rag.embedders.bedrock import BedrockEmbedder
 from anabranch.rag.embedders.minilm import MiniLMEmbedder
 from anabranch.rag.embedders.openai import OpenAIEmbedder
-from anabranch.rag.embedders.remote import EmbeddingError, RemoteEmbedder, RequestLimits
+from anabranch.rag.embedders.remote import RemoteEmbedder, RequestLimits
 from anabranch.rag.embedders.static import StaticEmbedder
 
 LocalEmbedder: TypeAlias = MiniLMEmbedder | StaticEmbedder
@@ -23,7 +23,6 @@ MODELS: Mapping[str, Callable[[], LocalEmbedder]] = {
 __all__ = [
     "MODELS",
     "BedrockEmbedder",
-    "EmbeddingError",
     "LocalEmbedder",
     "MiniLMEmbedder",
     "OpenAIEmbedder",

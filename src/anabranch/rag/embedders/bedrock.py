@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias, cast
 from urllib.parse import quote, urlsplit
 
-from anabranch.errors import UsageError
+from anabranch.errors import EmbeddingError, UsageError
 from anabranch.jobs import Limiter, RateLimit, Retry
 from anabranch.observe import Observer
 from anabranch.rag.embedders.remote import (
-    EmbeddingError,
     Kind,
     RemoteEmbedder,
     RequestLimits,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 import numpy as np
 
 from anabranch.clock import wall_time
-from anabranch.errors import AnabranchError, UsageError
+from anabranch.errors import EmbeddingError, UsageError
 from anabranch.jobs import Limiter, Pool, RateLimit, Retry
 from anabranch.jobs.check import check_count, check_positive
 from anabranch.jobs.flight import SingleFlight
@@ -49,29 +49,6 @@ _READ_BYTES = 1 << 16
 _CHUNK_TOKENS = 256
 # What is sent to learn how long vectors are.
 _PROBE = "dimensions"
-
-
-class EmbeddingError(AnabranchError):
-    """A service cannot be reached, refuses, or answers with what are no vectors.
-
-    Attributes:
-        status: The HTTP status of a refusal.
-        code: The service's own word for it, such as ``ThrottlingException``.
-        headers: Those of a refusal that say when to try again.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.headers = headers or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from anabranch.errors import UsageError
+from anabranch.errors import SolrError, UsageError
 from anabranch.rag.service import MOST_ERROR_BYTES, check_address, reason
-from anabranch.rag.solr.replies import SolrError, answer, entry, refusal
+from anabranch.rag.solr.replies import answer, entry, refusal
 from anabranch.retry import Retry
 
 if TYPE_CHECKING:

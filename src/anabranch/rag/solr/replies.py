@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from anabranch.errors import StoreError
+from anabranch.errors import SolrError
 from anabranch.rag.service import json_object, shortened
 
 _REMEDIES: Final = {
@@ -18,32 +18,6 @@ _REMEDIES: Final = {
     429: "Solr has too much to do: try again later",
     503: "Solr is starting or overloaded: try again later",
 }
-
-
-class SolrError(StoreError):
-    """Solr cannot be reached, refuses, or answers what is no answer.
-
-    Attributes:
-        status: The HTTP status of a refusal; ``None`` where there was none.
-        msg: What Solr said, in its own words.
-        metadata: Its classes of the error, such as ``root-error-class``.
-        headers: ``Retry-After``, if Solr sent one.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        msg: str = "",
-        metadata: Mapping[str, str] | None = None,
-        retry_after: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.msg = msg
-        self.metadata = dict(metadata or {})
-        self.headers = {} if retry_after is None else {"Retry-After": retry_after}
 
 
 def refusal(

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from anabranch.errors import StoreError, StoreMismatch
+from anabranch.errors import SolrError, StoreError, StoreMismatch
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.solr import documents
 from anabranch.rag.solr.client import Commit, SolrClient
 from anabranch.rag.solr.documents import LIVE, NOT_LIVE, PASSAGES, Doc
 from anabranch.rag.solr.queries import is_in, knn, none_of, terms, where_clause
-from anabranch.rag.solr.replies import SolrError, entry
+from anabranch.rag.solr.replies import entry
 from anabranch.rag.stores.fulltext import match_any
 from anabranch.rag.stores.writing import Abandon, Add, Remove, Write
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
