@@ -101,7 +101,7 @@ def reason(error: Exception, *, timeout: float, has_begun: bool) -> str:
         case aiohttp.ClientSSLError():
             return "no secure connection: the server may not speak TLS on this port"
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-            return "the connection was refused: is the model's server running?"
+            return "the connection was refused: is the server running, and at this address?"
         case aiohttp.ClientConnectorError(os_error=cause):
             return f"cannot connect: {cause.strerror or cause}"
         case aiohttp.InvalidURL():

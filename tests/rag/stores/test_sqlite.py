@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from anabranch.errors import StoreError, StoreLocked, StoreMismatch
 from anabranch.rag import Chunk, Hit, SqliteStore
 from anabranch.rag.plan import Version, text_digest
 from anabranch.rag.stores import Abandon, Add, Remove
+from anabranch.rag.types import Metadata
 from tests.rag.parts import HashEmbedder, vector_of
 
 R = TypeVar("R")
@@ -158,6 +160,20 @@ def test_filters_hold_for_both_searches(folder: Path) -> None:
                 by_text = await store.search_text("delta oxbow", k=9, where=where)
                 assert {hit.text for hit in by_vector} == expected
                 assert {hit.text for hit in by_text} == expected
+
+    asyncio.run(main())
+
+
+def test_a_number_that_json_does_not_have_is_a_value_that_is_missing(folder: Path) -> None:
+    metadata: Metadata = {"nan": float("nan"), "few": [1.5, float("inf")]}
+    odd = replace(add("c", ["odd"]), chunks=[Chunk("c", "odd", 0, 3, metadata)])
+
+    async def main() -> None:
+        async with await filled(folder) as store:
+            await store.write([odd])
+            [hit] = await store.search_text("odd", k=1, where="nan == None")
+            assert dict(hit.metadata) == {"nan": None, "few": [1.5, None]}
+            assert len(await store.search_text("delta", k=9, where="nan == None")) == 2
 
     asyncio.run(main())
 

@@ -367,8 +367,6 @@ class SolrClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, TimeoutError):
                 why = f"no answer within {self.timeout:g} s: try again, or wait longer"
-            elif _is_refused(error):
-                why = "the connection was refused: is Solr running there?"
             else:
                 why = reason(error, timeout=self.timeout, has_begun=has_begun)
             raise SolrError(f"{url}: {why}") from error
@@ -420,10 +418,6 @@ def _may_repeat(error: SolrError, *, can_repeat: bool) -> bool:
         and isinstance(error.__cause__, aiohttp.ClientError | OSError)
         and not isinstance(error.__cause__, TimeoutError)
     )
-
-
-def _is_refused(error: Exception) -> bool:
-    return isinstance(getattr(error, "os_error", None), ConnectionRefusedError)
 
 
 def _is_conditional(doc: Json) -> bool:

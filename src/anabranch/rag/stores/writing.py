@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from importlib.resources import files
 from typing import Final, TypeAlias, TypeVar
 
 from anabranch.rag.plan import Version
-from anabranch.rag.types import Chunk, Embedder, Metadata, Vectors
+from anabranch.rag.types import Chunk, Embedder, Metadata, Scalar, Vectors
 
 R = TypeVar("R")
 
@@ -205,8 +206,18 @@ class _Metadata:
     def json(self, metadata: Metadata) -> str:
         if metadata is not self._last:
             self._last = metadata
-            self._json = json.dumps(dict(metadata), ensure_ascii=False)
+            known = {name: _written(value) for name, value in metadata.items()}
+            self._json = json.dumps(known, ensure_ascii=False)
         return self._json
+
+
+def _written(value: Scalar | Sequence[Scalar]) -> Scalar | Sequence[Scalar]:
+    """A value as JSON has it. NaN and infinity, which JSON has not, are as if missing."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in value]
 
 
 def _complete(db: sqlite3.Connection, source: int, uri: str) -> None:
