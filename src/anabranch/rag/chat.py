@@ -21,6 +21,7 @@ from anabranch.rag.service import (
     check_key,
     json_object,
     message,
+    open_session,
     reason,
     said,
     shortened,
@@ -73,18 +74,7 @@ class ChatModel:
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise ImportError(
-                "ChatModel needs aiohttp: pip install 'anabranch[rag]'"
-            ) from error
-        self._session = aiohttp.ClientSession(
-            headers={"User-Agent": "anabranch", **self._headers},
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self.timeout, sock_read=self.timeout
-            ),
-        )
+        self._session = open_session("ChatModel", self._headers, silence_s=self.timeout)
         return self
 
     async def __aexit__(

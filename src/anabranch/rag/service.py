@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from anabranch.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import ClientSession
+
 # Of an error's body no more is read, and of what it says no more is shown.
 MOST_ERROR_BYTES = 1 << 16
 SHOWN_CHARACTERS = 300
+
+
+def open_session(
+    who: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    connections: int = 100,
+    silence_s: float | None = None,
+    total_s: float | None = None,
+) -> ClientSession:
+    """A session for a client of this name, to be made in its event loop.
+
+    Args:
+        who: The client's class.
+        headers: Sent with each request, so whoever has a key in them follows no redirect.
+        connections: At most so many at once.
+        silence_s: Seconds to wait for a connection, and for each sign of life.
+        total_s: Seconds for a whole request.
+
+    Raises:
+        ImportError: aiohttp is missing; it has the command that installs it.
+    """
+    try:
+        import aiohttp
+    except ImportError as error:
+        raise ImportError(f"{who} needs aiohttp: pip install 'anabranch[rag]'") from error
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections),
+        headers={"User-Agent": "anabranch", **(headers or {})},
+        timeout=aiohttp.ClientTimeout(
+            total=total_s, connect=silence_s, sock_read=silence_s
+        ),
+    )
 
 
 def check_address(url: str, of: str, example: str) -> None:

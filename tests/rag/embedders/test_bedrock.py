@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from tenacity import wait_none
 
 from anabranch.errors import EmbeddingError, StoreMismatch, UsageError
+from anabranch.jobs import Retry
 from anabranch.rag import BedrockEmbedder, SqliteStore
-from anabranch.testing import run_virtual
 from tests.rag.embedders.doubles import (
     BedrockDouble,
     answer,
@@ -43,22 +44,21 @@ def asked(
     double: BedrockDouble,
     model: str,
     use: Callable[[BedrockEmbedder], Awaitable[R]],
-    is_virtual: bool = False,
     **options: Any,
 ) -> R:
     """What ``use`` returns.
 
-    Requests are signed in threads, which take no virtual time: so time is virtual only
-    where one request waits for its next attempt.
+    In real time, as requests are signed in threads; so the next attempt follows at once.
     """
 
     async def main() -> R:
         async with served(double.handle) as url:
-            given = {"sign": unsigned, "url": url, **options}
+            at_once = Retry(5, wait=wait_none())
+            given = {"sign": unsigned, "url": url, "retry": at_once, **options}
             async with BedrockEmbedder(model, **given) as embedder:
                 return await use(embedder)
 
-    return run_virtual(main()) if is_virtual else asyncio.run(main())
+    return asyncio.run(main())
 
 
 class TestTitan:
@@ -185,7 +185,7 @@ class TestErrors:
     )
     def test_what_may_pass_is_tried_again(self, reply: Any) -> None:
         double = BedrockDouble(next=[reply, reply])
-        vector = asked(double, TITAN, lambda e: e.embed_query("a"), is_virtual=True)
+        vector = asked(double, TITAN, lambda e: e.embed_query("a"))
         np.testing.assert_allclose(vector, unit("a", 1024), atol=1e-6)
         assert len(double.bodies) == 3
 
@@ -193,7 +193,7 @@ class TestErrors:
         reply = failing(lambda: aws_error(429, "ThrottlingException", "Too many requests"))
         double = BedrockDouble(next=[reply] * 5)
         with pytest.raises(EmbeddingError, match="a lower concurrency=") as caught:
-            asked(double, TITAN, lambda e: e.embed_query("a"), is_virtual=True)
+            asked(double, TITAN, lambda e: e.embed_query("a"))
         assert caught.value.code == "ThrottlingException"
         assert len(double.bodies) == 5
 

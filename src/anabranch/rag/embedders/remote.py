@@ -30,7 +30,14 @@ from anabranch.jobs.flight import SingleFlight
 from anabranch.observe import Observer, Observers
 from anabranch.rag.embedders.pace import Pace
 from anabranch.rag.embedders.static import unit_rows
-from anabranch.rag.service import MOST_ERROR_BYTES, json_object, message, reason, said
+from anabranch.rag.service import (
+    MOST_ERROR_BYTES,
+    json_object,
+    message,
+    open_session,
+    reason,
+    said,
+)
 from anabranch.rag.types import Chunk, Vectors
 from anabranch.retry import USED_UP, is_transient, retry_after_s
 
@@ -194,20 +201,13 @@ class RemoteEmbedder(ABC):
         self._digest = known
 
     async def __aenter__(self) -> Self:
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise ImportError(
-                f"{type(self).__name__} needs aiohttp: pip install 'anabranch[rag]'"
-            ) from error
         async with AsyncExitStack() as opening:
             self._session = await opening.enter_async_context(
-                aiohttp.ClientSession(
-                    headers={"User-Agent": "anabranch", "Accept": "application/json"},
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, connect=self._timeout, sock_read=self._timeout
-                    ),
-                    connector=aiohttp.TCPConnector(limit=self._concurrency),
+                open_session(
+                    type(self).__name__,
+                    {"Accept": "application/json"},
+                    connections=self._concurrency,
+                    silence_s=self._timeout,
                 )
             )
             pool = Pool(concurrency=self._concurrency, retry=self._retry, rate=self._rate)

@@ -13,6 +13,7 @@ from anabranch.rag.readers import media
 from anabranch.rag.readers._digest import digest
 from anabranch.rag.readers.files import MIB, megabytes
 from anabranch.rag.readers.parse import MEDIA_TYPES
+from anabranch.rag.service import open_session
 from anabranch.rag.types import Content
 
 if TYPE_CHECKING:
@@ -47,16 +48,7 @@ class WebReader:
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise ImportError(
-                "WebReader needs aiohttp: pip install 'anabranch[rag]'"
-            ) from error
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self.timeout),
-            headers={"User-Agent": "anabranch"},
-        )
+        self._session = open_session("WebReader", total_s=self.timeout)
         return self
 
     async def __aexit__(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from anabranch.errors import SolrError, UsageError
-from anabranch.rag.service import MOST_ERROR_BYTES, check_address, reason
+from anabranch.rag.service import MOST_ERROR_BYTES, check_address, open_session, reason
 from anabranch.rag.solr.replies import answer, entry, refusal
 from anabranch.retry import Retry
 
@@ -93,16 +93,8 @@ class SolrClient:
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise ImportError(
-                "SolrClient needs aiohttp: pip install 'anabranch[rag]'"
-            ) from error
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
-            headers={"User-Agent": "anabranch", **self._headers},
-            timeout=aiohttp.ClientTimeout(total=None),
+        self._session = open_session(
+            "SolrClient", self._headers, connections=self._connections
         )
         return self
 
