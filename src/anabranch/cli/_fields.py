@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 HELP = """\
 Values are JSON where they parse as JSON, and text otherwise: n=3, tags='["a",
-"b"]', topic=rivers. Where a field takes no number, topic=2024 is text too."""
+"b"]', topic=rivers."""
+EVENT_HELP = f"{HELP} Where a field takes no number, topic=2024 is text too."
 
 
 def add_fields(parser: argparse.ArgumentParser, what: str) -> None:

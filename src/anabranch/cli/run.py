@@ -31,7 +31,7 @@ anabranch runs start.
 
 {_targets.HELP}
 
-{_fields.HELP}
+{_fields.EVENT_HELP}
 
 {_places.HELP}"""
 

@@ -29,7 +29,7 @@ old run is not touched. Workers drive the new one; what is printed is its name. 
 
 {_targets.HELP}
 
-{_fields.HELP}
+{_fields.EVENT_HELP}
 
 {_places.HELP}"""
 

@@ -30,7 +30,7 @@ does yet, it is kept for the first who asks. With --message-id, the same message
 sent twice counts once. With --json, standard output is one object: run_id, event,
 counts.
 
-{_fields.HELP}
+{_fields.EVENT_HELP}
 
 {_places.HELP}"""
 

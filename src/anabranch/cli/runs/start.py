@@ -20,7 +20,7 @@ first. With --json, standard output is one object: run_id, workflow.
 
 {_targets.HELP}
 
-{_fields.HELP}
+{_fields.EVENT_HELP}
 
 {_places.HELP}"""
 
