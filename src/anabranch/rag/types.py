@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.rag.fields import Fields
 from anabranch.rag.filters import Metadata, Scalar, Where
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Content",
     "Document",
     "Embedder",
+    "Fields",
     "Hit",
     "Metadata",
     "Reader",
@@ -47,10 +49,13 @@ class Content:
     Attributes:
         uri: The source's name in the index, the same on every run.
         media_type: Such as ``text/html``, lower case, without parameters.
-        digest: Hex BLAKE2b-128 of the bytes; equal digests mean nothing has changed.
+        digest: Hex BLAKE2b-128 of the bytes, and of ``fields`` if there are any; equal
+            digests mean nothing has changed.
         data: The bytes, or the path of a file too large to hold in memory.
         charset: As declared by whoever served it, if anyone did.
         metadata: What the reader knows beside the bytes.
+        fields: Which fields of its records are text and which metadata, where it is a
+            table or JSON; None means what :class:`Fields` means by default.
     """
 
     uri: str
@@ -59,6 +64,7 @@ class Content:
     data: bytes | Path
     charset: str | None = None
     metadata: Metadata = field(default_factory=dict[str, Scalar])
+    fields: Fields | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,10 @@ class Document:
         metadata: ``title`` is shown to people and searched with the text.
         breaks: Ascending character offsets where a section begins: good places to split.
         start: The offset of ``text`` in the source, for a document read in parts.
+        sections: The titles of the section at each of ``breaks``, outermost first; empty
+            where nobody knows them. They become ``section`` in a chunk's metadata.
+        blocks: Ascending spans ``(from, to)`` of what belongs together, such as code: a
+            chunk does not end within one where that can be avoided.
     """
 
     id: str
@@ -78,6 +88,8 @@ class Document:
     metadata: Metadata = field(default_factory=dict[str, Scalar])
     breaks: Sequence[int] = ()
     start: int = 0
+    sections: Sequence[tuple[str, ...]] = ()
+    blocks: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,8 @@ class Chunk:
         text: ``document.text[start:end]``, counted from the document's own start.
         start: First character.
         end: One past the last character.
-        metadata: The document's.
+        metadata: The document's, and ``section``: the titles of the section that the
+            chunk begins in, outermost first, where they are known.
         tokens: The ids an embedder's own tokenizer gave, so that it need not count again.
     """
 
