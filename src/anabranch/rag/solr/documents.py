@@ -18,7 +18,7 @@ import numpy as np
 
 from anabranch.rag.plan import Version
 from anabranch.rag.solr.queries import NAMES, all_of, index_fields, is_in, none_of, sendable
-from anabranch.rag.stores.writing import Add
+from anabranch.rag.stores.records import Add
 from anabranch.rag.types import Chunk, Embedder, Hit, Vectors
 
 Doc = Mapping[str, Any]  # Any: whatever Solr holds

@@ -18,7 +18,7 @@ from anabranch.rag.solr.documents import LIVE, NOT_LIVE, PASSAGES, Doc
 from anabranch.rag.solr.queries import is_in, knn, none_of, terms, where_clause
 from anabranch.rag.solr.replies import entry
 from anabranch.rag.stores.fulltext import match_any
-from anabranch.rag.stores.writing import Abandon, Add, Remove, Write
+from anabranch.rag.stores.records import Abandon, Add, Remove, Write
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
 
 T = TypeVar("T")

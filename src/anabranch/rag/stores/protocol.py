@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from anabranch.rag.plan import Version
-from anabranch.rag.stores.writing import Write
+from anabranch.rag.stores.records import Count, Passage, Write
 from anabranch.rag.types import Hit, Vectors, Where
 
 
@@ -14,10 +14,35 @@ class VectorStore(Protocol):
     """Passages with their vectors, and the versions of the sources they came from.
 
     Every method may be called from many tasks at once and keeps the event loop free.
+
+    Whoever searches finds each source whole or not at all: all passages of its complete
+    version, and none of another, whatever is written at the same time and whatever is
+    killed. Where a store has transactions, a whole :meth:`write` is one; where it has
+    none, the sources of one write change one after the other.
+
+    What every store holds is the same: see :mod:`anabranch.rag.stores.storable`.
     """
 
     async def write(self, writes: Sequence[Write]) -> None:
-        """All of it or nothing, in this order; durable when this returns."""
+        """Each source of these whole or not at all, in this order; durable on return.
+
+        An :class:`Add` with the last chunks of a version puts it in the place of the one
+        before. Written again after an error, the same writes do what they would have done.
+
+        Raises:
+            StoreError: The store cannot be written; the sentence says why.
+            UsageError: A source's name cannot be stored; nothing has happened.
+        """
+        ...
+
+    async def delete(self, where: Where) -> Sequence[str]:
+        """Remove each source of whose passages the filter means one, whole; name them.
+
+        A single source is removed by writing :class:`Remove`.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
         ...
 
     async def sweep(self) -> None:
@@ -35,11 +60,45 @@ class VectorStore(Protocol):
     async def search(
         self, vector: Vectors, *, k: int, where: Where | None = None, name: str = "vector"
     ) -> Sequence[Hit]:
-        """At most ``k`` passages of complete versions, nearest first."""
+        """At most ``k`` passages of complete versions, nearest first.
+
+        Fewer than ``k`` only where fewer are meant.
+
+        Raises:
+            UsageError: The vector has another length than those of the index, or
+                ``where`` says what a filter cannot say.
+        """
         ...
 
     async def search_text(
         self, query: str, *, k: int, where: Where | None = None, name: str = "full text"
     ) -> Sequence[Hit]:
-        """At most ``k`` passages of complete versions with its words, best first."""
+        """At most ``k`` passages of complete versions with its words, best first.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say, or the store has no
+                full text.
+        """
+        ...
+
+    def sources(self) -> AsyncIterator[Version]:
+        """The complete version of every source, lazily; each source once.
+
+        A source that changes or comes meanwhile may be in it as it was or as it is.
+        """
+        ...
+
+    def passages(self, where: Where | None = None) -> AsyncIterator[Passage]:
+        """Every passage of the complete versions, lazily; each passage once.
+
+        Of a source that nobody changes meanwhile, all of them; of one that is changed,
+        those of one version, and perhaps not all of these.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
+        ...
+
+    async def count(self) -> Count:
+        """How many sources and passages can be found."""
         ...

@@ -16,7 +16,8 @@ from anabranch.rag.filters import Filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores.conditions import condition
 from anabranch.rag.stores.fulltext import match_any
-from anabranch.rag.types import Hit, Metadata, Vectors
+from anabranch.rag.stores.records import Count, Passage
+from anabranch.rag.types import Chunk, Hit, Metadata, Vectors
 
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
@@ -65,12 +66,33 @@ def vectors(db: sqlite3.Connection, digests: Sequence[bytes]) -> Mapping[bytes, 
     return found
 
 
-def count(db: sqlite3.Connection) -> tuple[int, int]:
+def count(db: sqlite3.Connection) -> Count:
     """How many sources are complete, and how many chunks they have."""
     sources, chunks = db.execute(
         "SELECT count(*), coalesce(sum(chunks), 0) FROM source WHERE state = 'complete'"
     ).fetchone()
-    return sources, chunks
+    return Count(sources, chunks)
+
+
+def all_sources(db: sqlite3.Connection) -> Iterator[Version]:
+    """The complete version of every source: one statement sees one state."""
+    for row in db.execute(
+        "SELECT uri, digest, fingerprint FROM source WHERE state = 'complete' ORDER BY id"
+    ):
+        yield Version(*row)
+
+
+def all_passages(db: sqlite3.Connection, where: Filter | None) -> Iterator[Passage]:
+    """Every passage of a complete version that is meant, source by source."""
+    sql, values = ("1", []) if where is None else condition(where)
+    for key, uri, document, text, start, end, metadata, digest, blob in db.execute(
+        "SELECT chunk.id, uri, document, text, start, end, metadata, chunk.digest, vector"
+        " FROM source JOIN chunk ON source.id = chunk.source"
+        f" WHERE state = 'complete' AND {sql} ORDER BY source.id, chunk.id",
+        values,
+    ):
+        chunk = Chunk(document, text, start, end, json.loads(metadata))
+        yield Passage(key, uri, chunk, digest, np.frombuffer(blob, "<f4"))
 
 
 def load_matrix(db: sqlite3.Connection) -> Matrix:

@@ -20,8 +20,9 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -31,13 +32,15 @@ from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores import reading, writing
 from anabranch.rag.stores.lock import hold_lock
-from anabranch.rag.stores.writing import Write
+from anabranch.rag.stores.records import Count, Passage, Write
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
 
 R = TypeVar("R")
 
 FILE: Final = "index.sqlite"
 READERS: Final = 2
+# Passages read in one turn of a thread.
+AT_ONCE: Final = 256
 
 
 class SqliteStore:
@@ -134,12 +137,22 @@ class SqliteStore:
         Raises:
             StoreError: The disk is full or the file cannot be written; nothing of these
                 writes happened, and everything before them stands.
+            UsageError: A source's name cannot be stored.
         """
         await self._write(lambda db: writing.apply(db, writes))
 
     async def sweep(self) -> None:
         """Remove abandoned versions, whose vectors nobody will ask for any more."""
         await self._write(writing.sweep)
+
+    async def delete(self, where: Where) -> Sequence[str]:
+        """Remove each source of whose passages the filter means one, and name them.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
+        chosen = as_filter(where)
+        return await self._write(lambda db: writing.delete(db, chosen))
 
     async def remove_where(self, is_gone: Callable[[str], bool]) -> Sequence[str]:
         """Remove the sources of which this is true, and name them."""
@@ -155,9 +168,24 @@ class SqliteStore:
         """The vectors that are stored for some texts, complete or not."""
         return await self._read(lambda db: reading.vectors(db, digests))
 
-    async def count(self) -> tuple[int, int]:
-        """How many sources are complete, and how many chunks they have."""
+    async def count(self) -> Count:
+        """How many sources are complete, and how many passages they have."""
         return await self._read(reading.count)
+
+    async def sources(self) -> AsyncGenerator[Version]:
+        """The complete version of every source, as of the moment of the first."""
+        async for version in self._each(reading.all_sources):
+            yield version
+
+    async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
+        """Every passage, as of the moment of the first, source by source.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
+        chosen = None if where is None else as_filter(where)
+        async for passage in self._each(lambda db: reading.all_passages(db, chosen)):
+            yield passage
 
     async def model(self) -> str:
         """The name of the model whose vectors it holds."""
@@ -201,6 +229,33 @@ class SqliteStore:
             self._readers, lambda: self._with_connection(work, "mode=ro")
         )
 
+    async def _each(
+        self, select: Callable[[sqlite3.Connection], Iterator[R]]
+    ) -> AsyncGenerator[R]:
+        """What is selected, a few at a time, over a connection that is in one state."""
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="anabranch-each")
+        found = self._selected(select)
+        try:
+            while some := await loop.run_in_executor(thread, _some, found):
+                for one in some:
+                    yield one
+        finally:
+            thread.submit(found.close)  # behind what it may still be reading
+            thread.shutdown(wait=False)
+
+    def _selected(
+        self, select: Callable[[sqlite3.Connection], Iterator[R]]
+    ) -> Generator[R]:
+        try:
+            db = self._connect("mode=ro")
+            try:
+                yield from select(db)
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise _explained(self.folder, error) from error
+
     async def _write(self, work: Callable[[sqlite3.Connection], R]) -> R:
         # A transaction cannot be cancelled half way: whoever is cancelled meanwhile
         # learns of it when it has ended.
@@ -225,15 +280,18 @@ class SqliteStore:
         try:
             db: sqlite3.Connection | None = getattr(self._local, "db", None)
             if db is None:
-                uri = f"{self._path.absolute().as_uri()}?{self._mode(mode)}"
-                db = sqlite3.connect(
-                    uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False
-                )
+                db = self._connect(mode)
                 self._connections.append(db)
                 self._local.db = db
             return work(db)
         except sqlite3.Error as error:
             raise _explained(self.folder, error) from error
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        uri = f"{self._path.absolute().as_uri()}?{self._mode(mode)}"
+        return sqlite3.connect(
+            uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False
+        )
 
     def _mode(self, mode: str) -> str:
         # Where nothing can be written, SQLite cannot make the files beside a WAL either,
@@ -275,6 +333,10 @@ class SqliteStore:
             if generation != self._matrix.generation:
                 self._matrix = reading.load_matrix(db)
             return self._matrix
+
+
+def _some(found: Iterator[R]) -> Sequence[R]:
+    return list(islice(found, AT_ONCE))
 
 
 async def _opened(begin: Callable[[], SqliteStore]) -> SqliteStore:

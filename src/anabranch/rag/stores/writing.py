@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
+from anabranch.rag.filters import Filter
 from anabranch.rag.plan import Version
-from anabranch.rag.types import Chunk, Embedder, Metadata, Scalar, Vectors
+from anabranch.rag.stores.conditions import condition
+from anabranch.rag.stores.records import Abandon, Add, Remove, Write
+from anabranch.rag.stores.storable import storable
+from anabranch.rag.types import Embedder, Metadata
 
 R = TypeVar("R")
 
 FORMAT: Final = "1"
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Add:
-    """Write more chunks of a version, the first of which begins it.
-
-    Attributes:
-        version: What the chunks are of.
-        chunks: In order, behind those added before.
-        digests: Of each chunk's text.
-        vectors: Of each chunk: shape ``(len(chunks), dimensions)``.
-        is_last: The version is complete with these, and takes the place of the one before.
-    """
-
-    version: Version
-    chunks: Sequence[Chunk]
-    digests: Sequence[bytes]
-    vectors: Vectors
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Give up the version of a source that is being written."""
-
-    uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Remove a source, whole."""
-
-    uri: str
-
-
-Write: TypeAlias = Add | Abandon | Remove
 
 
 def make(db: sqlite3.Connection, embedder: Embedder) -> None:
@@ -112,7 +78,7 @@ def apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
     """Each write in its order, in the transaction that is open."""
     is_visible = False
     rows = _Rows(db)
-    for write in writes:
+    for write in storable(writes):
         match write:
             case Add():
                 source = _begun(db, write.version, len(write.chunks))
@@ -140,6 +106,19 @@ def remove_where(db: sqlite3.Connection, is_gone: Callable[[str], bool]) -> Sequ
     """Remove the sources of which this is true, and name them."""
     uris = db.execute("SELECT uri FROM source WHERE state = 'complete'")
     gone = [uri for (uri,) in uris if is_gone(uri)]
+    apply(db, [Remove(uri) for uri in gone])
+    return gone
+
+
+def delete(db: sqlite3.Connection, where: Filter) -> Sequence[str]:
+    """Remove the sources of whose passages the filter means one, and name them."""
+    sql, values = condition(where)
+    found = db.execute(
+        "SELECT uri FROM source WHERE state = 'complete' AND EXISTS"
+        f" (SELECT 1 FROM chunk WHERE chunk.source = source.id AND {sql})",
+        values,
+    )
+    gone = [uri for (uri,) in found]
     apply(db, [Remove(uri) for uri in gone])
     return gone
 
@@ -206,18 +185,8 @@ class _Metadata:
     def json(self, metadata: Metadata) -> str:
         if metadata is not self._last:
             self._last = metadata
-            known = {name: _written(value) for name, value in metadata.items()}
-            self._json = json.dumps(known, ensure_ascii=False)
+            self._json = json.dumps(dict(metadata), ensure_ascii=False)
         return self._json
-
-
-def _written(value: Scalar | Sequence[Scalar]) -> Scalar | Sequence[Scalar]:
-    """A value as JSON has it. NaN and infinity, which JSON has not, are as if missing."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return value
-    return [None if isinstance(v, float) and not math.isfinite(v) else v for v in value]
 
 
 def _complete(db: sqlite3.Connection, source: int, uri: str) -> None:
