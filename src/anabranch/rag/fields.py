@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast
 
 from anabranch.errors import UsageError
 from anabranch.rag.filters import Metadata, Scalar
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | Scalar"
 
 # Fields that make a title where nobody chose one, by their names in lower case.
 _TITLES = ("title", "name", "subject")
@@ -60,12 +62,14 @@ class Record:
     metadata: Metadata
 
 
-def record(fields: Fields, found: Mapping[str, Any]) -> Record:
+def record(fields: Fields, found: Mapping[str, Json]) -> Record:
     """A record of a flat mapping, such as :func:`flat` gives."""
     title = fields.title or _title(found)
-    metadata: dict[str, Scalar | Sequence[Scalar]] = {
-        name: found[name] for name in fields.metadata if name in found
-    }
+    # A flat record holds nothing else than metadata may hold.
+    metadata = cast(
+        "dict[str, Scalar | Sequence[Scalar]]",
+        {name: found[name] for name in fields.metadata if name in found},
+    )
     if title is not None and _is_there(found.get(title)):
         metadata["title"] = shown(found[title])
     names = fields.text
@@ -106,47 +110,40 @@ def groups(
         yield first, group
 
 
-def flat(value: Mapping[str, Any]) -> dict[str, Any]:
+def flat(value: dict[str, Json]) -> dict[str, Json]:
     """An object's fields, those of objects within it under names with dots.
 
     Lists stay, with the values of lists and objects within them in a row.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Json] = {}
     # A stack instead of recursion: JSON may be nested deeper than Python's limit.
-    stack: list[tuple[str, Any]] = [
-        (str(name), each) for name, each in reversed(value.items())
-    ]
+    stack: list[tuple[str, Json]] = list(value.items())[::-1]
     while stack:
         name, each = stack.pop()
-        if isinstance(each, Mapping):
-            inner: Mapping[str, Any] = each
-            stack += [(f"{name}.{key}", one) for key, one in reversed(inner.items())]
+        if isinstance(each, dict):
+            stack += [(f"{name}.{key}", one) for key, one in each.items()][::-1]
         else:
             found[name] = _plain(each) if isinstance(each, list) else each
     return found
 
 
-def shown(value: object) -> str:
+def shown(value: Json) -> str:
     """A value as text."""
     if isinstance(value, list):
-        items: list[object] = value
-        return ", ".join(map(shown, items))
+        return ", ".join(map(shown, value))
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value).strip()
 
 
-def _plain(items: list[Any]) -> list[Scalar]:
+def _plain(items: list[Json]) -> list[Json]:
     """A list's values, those of lists and objects within it in a row."""
-    found: list[Scalar] = []
-    stack = list(reversed(items))
+    found: list[Json] = []
+    stack = items[::-1]
     while stack:
         each = stack.pop()
-        if isinstance(each, Mapping):
-            inner: Mapping[str, Any] = each
-            stack += reversed(list(inner.values()))
-        elif isinstance(each, list):
-            stack += reversed(each)  # pyright: ignore[reportUnknownArgumentType]  # JSON
+        if isinstance(each, dict | list):
+            stack += list(each.values() if isinstance(each, dict) else each)[::-1]
         else:
             found.append(each)
     return found
@@ -156,9 +153,9 @@ def _kept(metadata: Metadata) -> Metadata:
     return {name: value for name, value in metadata.items() if name != "title"}
 
 
-def _title(found: Mapping[str, Any]) -> str | None:
+def _title(found: Mapping[str, Json]) -> str | None:
     return next((name for name in found if name.lower() in _TITLES), None)
 
 
-def _is_there(value: object) -> bool:
-    return value not in (None, "", []) and (not isinstance(value, str) or bool(value.strip()))
+def _is_there(value: Json) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value not in (None, [])

@@ -1,14 +1,21 @@
-"""Cutting documents into chunks, by tokens, at the best place in reach."""
+"""Cutting documents into chunks, by tokens, at the best place in reach.
+
+How good each word is to begin a chunk with is found for the whole document first, by a
+few searches of the text and array operations; then each chunk is two look-ups. Why it is
+not slower than the counting of tokens: docs/decisions/0022-readers-and-cuts.md.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anabranch.errors import UsageError
+from anabranch.rag.filters import Metadata
 from anabranch.rag.tokens import Tokenized, WordTokenizer
 from anabranch.rag.types import Chunk, Document
 
@@ -16,19 +23,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # How good it is to begin a chunk at a word: the strongest place in reach is taken.
-SECTION, PARAGRAPH, SENTENCE, WORD = 4, 3, 2, 1
+SECTION, PARAGRAPH, SENTENCE, LINE, WORD = 5, 4, 3, 2, 1
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-_SENTENCE = re.compile(r"[.!?…。！？][\"'”’)\]]*\s+|\n\s*|[。！？]")
+_LINE = re.compile(r"\n\s*")
+# A line that begins an item of a list is as good as a sentence.
+_ITEM = re.compile(r"\n[^\S\n]*(?=(?:[-*+•–]|\d{1,3}[.)]|[a-z][.)])[^\S\n])")
+
+# After these a full stop ends no sentence, nor after one letter or a number of two digits.
+_ABBREVIATIONS = (
+    "e.g i.e a.k.a cf vs al etc ca approx resp incl excl viz "
+    "Mr Mrs Ms Dr Prof St Sr Jr Rev Gen Col Sgt Hon "
+    "Fig Figs Eq Eqs Sec Sect Ch Chap Vol No Nos Nr Art Ref Refs Tab App Ed Eds pp "
+    "Inc Ltd Co Corp Bros Dept Univ "
+    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec "
+    "z.B d.h u.a bzw vgl Abb Bd Hrsg Mme Mlle p.ex"
+).split()
+_CLOSING = r"[\"'”’»)\]]*"
+_WIDE_CLOSING = r"[\"”’」』】》〉\uff09]*"
+# Alternatives that begin with a character each, which a search finds by looking at no
+# more than that; what comes before a full stop is looked at only behind one.
+_SENTENCE = re.compile(
+    # The Arabic, Indian, Ethiopic and Armenian ones with ours.
+    rf"[!?…\u061f\u06d4\u0964\u0965\u1362\u0589]{_CLOSING}\s+"
+    rf"|\.{_CLOSING}\s+(?![a-z])"
+    rf"|[。！？\uff61\uff0e]+{_WIDE_CLOSING}\s*"
+)
+_NO_END = re.compile(
+    rf"(?:\b(?:[^\W\d_]|\d\d?)|\b(?:{'|'.join(map(re.escape, _ABBREVIATIONS))}))\Z"
+)
+# The longest abbreviation and the character before it.
+_BEFORE = max(map(len, _ABBREVIATIONS)) + 1
 
 
 class TokenSplitter:
     """Chunks of at most ``max_tokens`` tokens of the embedder's own vocabulary.
 
-    A chunk ends before a section, a paragraph, a sentence or a line, whichever is the
-    strongest in its second half; at a word only where there is none, and within one
-    only where it is longer than that. Chunks cover every
-    word of the document, in order. Use one splitter in one thread at a time.
+    A chunk ends before a section, a paragraph, a sentence (or an item of a list) or a
+    line, whichever is the strongest in its second half; at a word only where there is
+    none, and within one only where it is longer than that. It does not end within a block
+    that fits in a chunk, unless the chunk before would be shorter than an eighth of
+    ``max_tokens``. Chunks cover every word of the document, in order. Use one splitter in
+    one thread at a time.
 
     Args:
         tokenizer: The embedder's, so that what is counted is what is read.
@@ -56,24 +92,26 @@ class TokenSplitter:
 
     @property
     def fingerprint(self) -> str:
-        return f"tokens/1:{self._max}:{self._overlap}"
+        return f"tokens/2:{self._max}:{self._overlap}"
 
     def split(self, document: Document) -> Iterator[Chunk]:
         """The document's chunks; none if it has no words."""
         words = self._tokenizer.encode(document.text)
         if len(words.starts) == 0:
             return
-        levels = _levels(document, words)
+        levels, blocks = _levels(document, words), _blocks(document, words)
+        metadata = _Sections(document)
         begin, last = 0, len(words.starts)
         while begin < last:
             end = self._end(words.bounds, levels, begin)
+            end = self._before_block(words.bounds, blocks, begin, end)
             start, stop = int(words.starts[begin]), int(words.ends[end - 1])
             yield Chunk(
                 document.id,
                 document.text[start:stop],
                 document.start + start,
                 document.start + stop,
-                document.metadata,
+                metadata.at(start),
                 # A word of more tokens than fit is a chunk of its own, cut off.
                 words.ids[words.bounds[begin] : words.bounds[end]][: self._max].copy(),
             )
@@ -92,6 +130,23 @@ class TokenSplitter:
         reach = levels[low : end + 1][::-1]
         return end - int(np.argmax(reach))  # the latest of the strongest
 
+    def _before_block(
+        self,
+        bounds: NDArray[np.int64],
+        blocks: Sequence[tuple[int, int]],
+        begin: int,
+        end: int,
+    ) -> int:
+        """``end``, or where the block begins that it would cut, if the block fits."""
+        at = bisect_left(blocks, (end, 0)) - 1
+        if at < 0:
+            return end
+        first, last = blocks[at]
+        is_cut = begin < first and end < last
+        fits = bounds[last] - bounds[first] <= self._max
+        is_enough = bounds[first] - bounds[begin] >= self._max // 8
+        return first if is_cut and fits and is_enough else end
+
     def _next(self, bounds: NDArray[np.int64], begin: int, end: int) -> int:
         if not self._overlap:
             return end
@@ -99,15 +154,71 @@ class TokenSplitter:
         return max(begin + 1, min(back, end))
 
 
+class _Sections:
+    """The metadata of a document's chunks.
+
+    One object a section, since a store turns what is the same object into JSON once.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._starts = np.asarray(document.breaks[: len(document.sections)], np.int64)
+        self._sections = document.sections
+        self._metadata = document.metadata
+        self._last = -1
+        self._made: Metadata = document.metadata
+
+    def at(self, offset: int) -> Metadata:
+        """Of a chunk that begins at ``offset``."""
+        section = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        if section != self._last:
+            self._last = section
+            titles = [] if section < 0 else list(self._sections[section])
+            self._made = {**self._metadata, "section": titles} if titles else self._metadata
+        return self._made
+
+
 def _levels(document: Document, words: Tokenized) -> NDArray[np.uint8]:
     """How good it is to begin a chunk at each word."""
+    text = document.text
     levels = np.zeros(len(words.starts), np.uint8)
     levels[1:][words.starts[1:] > words.ends[:-1]] = WORD
     for level, places in (
-        (SENTENCE, [match.end() for match in _SENTENCE.finditer(document.text)]),
-        (PARAGRAPH, [match.end() for match in _PARAGRAPH.finditer(document.text)]),
+        (LINE, [match.end() for match in _LINE.finditer(text)]),
+        (SENTENCE, [match.end() for match in _ITEM.finditer(text)]),
+        (SENTENCE, _sentences(text)),
+        (PARAGRAPH, [match.end() for match in _PARAGRAPH.finditer(text)]),
         (SECTION, list(document.breaks)),
     ):
-        at = np.searchsorted(words.starts, np.asarray(places, np.int64))
-        levels[at[at < len(levels)]] = level
+        at, is_between = _words_at(words, places)
+        levels[at[is_between]] = level
+    for start, end in document.blocks:
+        # In code a blank line is no paragraph and a full stop no sentence.
+        first, last = np.searchsorted(words.starts, (start + 1, end))
+        np.minimum(levels[first:last], LINE, out=levels[first:last])
     return levels
+
+
+def _sentences(text: str) -> list[int]:
+    """Where sentences begin."""
+    no_end = _NO_END.search
+    return [
+        match.end()
+        for match in _SENTENCE.finditer(text)
+        if text[at := match.start()] != "." or not no_end(text, max(0, at - _BEFORE), at)
+    ]
+
+
+def _words_at(
+    words: Tokenized, places: Sequence[int]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The first word at or behind each place, and whether the place is not within one."""
+    offsets = np.asarray(places, np.int64)
+    at = np.searchsorted(words.starts, offsets)
+    at, offsets = at[at < len(words.starts)], offsets[at < len(words.starts)]
+    return at, (at == 0) | (words.ends[at - 1] <= offsets)
+
+
+def _blocks(document: Document, words: Tokenized) -> list[tuple[int, int]]:
+    """The document's blocks, from their first word to one past their last."""
+    found = np.searchsorted(words.starts, np.asarray(document.blocks, np.int64))
+    return [(int(first), int(last)) for first, last in found if first < last]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import punctuation
@@ -30,11 +30,23 @@ from anabranch.rag.types import TokenIds
 # is met again soon. ASCII punctuation parts words, as it does for WordPiece. A run of 64
 # characters without any is rarely a word; cutting it there bounds the tokens of a piece
 # (three bytes a character at worst), so a chunk can always be cut between two pieces.
-_MARKS = r"!-/:-@\[-`{-~"
-_PIECE = re.compile(
-    rf"[^\s{_MARKS}]{{1,64}}[{_MARKS}]{{0,16}}\s{{0,8}}|[{_MARKS}]{{1,32}}\s{{0,8}}|\s{{1,8}}"
+# Chinese and Japanese have no spaces: there each ideograph is a piece, as it is for
+# WordPiece, and their marks end one, so that a chunk can end with a sentence.
+_IDEOGRAPHS = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+_OPENING = r"\u3008\u300a\u300c\u300e\u3010\u3014\u3016\u3018\u301a\uff08\uff62"
+_CLOSING = (
+    r"\u3001-\u3003\u3009\u300b\u300d\u300f\u3011\u3015\u3017\u3019\u301b"
+    r"\uff01-\uff07\uff09-\uff0f\uff1a-\uff20\uff61\uff63\uff64"
 )
-# Text handled by one C call: the GIL is held for a millisecond or two at most.
+_BEHIND = rf"!-/:-@\[-`{{-~{_CLOSING}"
+_MARKS = _BEHIND + _OPENING
+_PIECE = re.compile(
+    rf"[^\s{_MARKS}{_IDEOGRAPHS}]{{1,64}}[{_BEHIND}]{{0,16}}\s{{0,8}}"
+    rf"|[{_IDEOGRAPHS}][{_BEHIND}]{{0,16}}\s{{0,8}}|[{_MARKS}]{{1,32}}\s{{0,8}}|\s{{1,8}}"
+)
+_WIDE = re.compile(rf"[\u3040-\u30ff{_OPENING}{_CLOSING}{_IDEOGRAPHS}]")
+# Text handled by one C call: the GIL is held for a millisecond or two at most. A block
+# ends behind a space where there is one near, so that no word is cut in two.
 BLOCK_CHARS = 32_768
 # Pieces remembered, about 250 bytes each. Beyond it a new memory begins, which takes what
 # it meets again from the one before: what is rare is forgotten, what is frequent stays.
@@ -74,12 +86,11 @@ class WordTokenizer:
         """Every word of ``text`` with its tokens, without special ones."""
         facts: list[NDArray[np.int64]] = [np.zeros((0, 3), np.int64)]
         ids: list[TokenIds] = [np.zeros(0, np.int32)]
-        for start in range(0, len(text), BLOCK_CHARS):
+        for block in _blocks(text):
             memory = self._memory
             if memory.is_full:
                 memory.forget_before()
                 memory = self._memory = _Memory(self._vocabulary, memory)
-            block = text[start : start + BLOCK_CHARS]
             fact, some = memory.recall(_PIECE.findall(block))
             facts.append(fact)
             ids.append(some)
@@ -92,6 +103,17 @@ class WordTokenizer:
             np.concatenate(([0], np.cumsum(count[real]))),
             np.concatenate(ids),
         )
+
+
+def _blocks(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = start + BLOCK_CHARS
+        if end < len(text):
+            space = text.rfind(" ", end - BLOCK_CHARS // 8, end)
+            end = end if space < 0 else space + 1
+        yield text[start:end]
+        start = end
 
 
 class _Memory:
@@ -211,7 +233,9 @@ class _BytePairs:
         )
 
     def word(self, word: str) -> Sequence[int]:
-        return [token.id for token in self._model.tokenize(f"\u2581{word}")]
+        # No space comes before a word of a script that has none.
+        space = "" if _WIDE.match(word) else "\u2581"
+        return [token.id for token in self._model.tokenize(space + word)]
 
     def marks(self, marks: str) -> Sequence[int]:
         return [token.id for token in self._model.tokenize(marks)]

@@ -34,7 +34,7 @@ class StaticEmbedder:
     """
 
     name = "wordllama-l2-supercat-256"
-    digest = f"{_WEIGHTS[:16]}-{_VOCABULARY[:16]}-words/1"
+    digest = f"{_WEIGHTS[:16]}-{_VOCABULARY[:16]}-words/2"
     dimensions = 256
     max_tokens = 1 << 20  # a mean has no limit
     batch_tokens = 131_072
