@@ -27,7 +27,7 @@ from anabranch.rag.filters import (
     as_filter,
     matches,
 )
-from anabranch.rag.fusion import reciprocal_rank
+from anabranch.rag.fusion import FusionRule, Placed, min_max, reciprocal_rank
 from anabranch.rag.index import index, open_index
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.readers import FileReader, StandardLibrary, WebReader, documents, find
@@ -67,12 +67,14 @@ __all__ = [
     "FullTextRetriever",
     "Fused",
     "FusionRetriever",
+    "FusionRule",
     "Hit",
     "MiniLMEmbedder",
     "Not",
     "OneOf",
     "OpenAIEmbedder",
     "Pipeline",
+    "Placed",
     "Reader",
     "RemoteEmbedder",
     "Report",
@@ -93,6 +95,7 @@ __all__ = [
     "index",
     "local_embedder",
     "matches",
+    "min_max",
     "open_index",
     "reciprocal_rank",
 ]

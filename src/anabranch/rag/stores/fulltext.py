@@ -19,7 +19,11 @@ def match_any(question: str) -> str | None:
 
     Every word is quoted, so that nothing in a question is ever query syntax. Stop words
     are left out unless there is nothing else. ``None`` if there are no words at all.
+
+    A word that the question says twice counts twice, as in BM25 for long questions.
+    Source: S. Robertson, H. Zaragoza, "The Probabilistic Relevance Framework: BM25 and
+    Beyond", 2009, with k3 without bound.
     """
-    terms = list(dict.fromkeys(term.lower() for term in _TERM.findall(question)))
+    terms = [term.lower() for term in _TERM.findall(question)]
     telling = [term for term in terms if term not in _STOP] or terms
     return " OR ".join(f'"{term}"' for term in telling) or None
