@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from anabranch.cli import _indexing
     from anabranch.jobs import asyncio_run
     from anabranch.rag import index
+    from anabranch.rag.sources import hosts_of
 
     with ExitStack() as files:
         # Opened before the work, which would be a pity to do in vain.
@@ -103,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
                     chunk_tokens=args.chunk_tokens,
                     overlap_tokens=args.overlap_tokens,
                     prune=args.prune,
+                    # Who types an address at a terminal means it, wherever it is.
+                    allow_private=hosts_of(args.sources),
                     observer=None if args.quiet else _indexing.progress(),
                 )
             )

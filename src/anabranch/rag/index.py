@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ async def index(
     chunk_tokens: int = 256,
     overlap_tokens: int = 0,
     prune: bool = False,
+    allow_private: bool | Collection[str] = False,
     observer: Observer | None = None,
 ) -> Report:
     """Read, split, embed and store sources, concurrently, in an index in a folder.
@@ -42,6 +43,8 @@ async def index(
         chunk_tokens: The longest passage, in tokens of the model; at most what it reads.
         overlap_tokens: What a passage repeats of the one before it, at most.
         prune: Remove sources that are gone from the folders and files named here.
+        allow_private: Hosts of URLs that need not be on the public internet, or True for
+            all: see :class:`~anabranch.rag.WebReader`.
         observer: Told what happens, source by source.
 
     Raises:
@@ -58,7 +61,7 @@ async def index(
         overlap=overlap_tokens,
     )
     async with (
-        Sources(sources) as found,
+        Sources(sources, allow_private=allow_private) as found,
         await SqliteStore.create(folder, embedder) as store,
     ):
         pipeline = Pipeline(reader=found, splitter=splitter, embedder=embedder, store=store)

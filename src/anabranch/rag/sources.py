@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import islice
 from types import TracebackType
@@ -14,6 +14,7 @@ from anabranch.errors import SourceError, UsageError
 from anabranch.rag import plan
 from anabranch.rag.readers import FileReader, StandardLibrary, Walk, WebReader, find
 from anabranch.rag.types import Content, Reader
+from anabranch.rag.web.urls import host_and_port, normalise
 
 # Names found in one turn of a thread.
 FOUND_AT_ONCE = 64
@@ -28,11 +29,21 @@ class Sources:
     ``python:MODULE`` for a module of the running Python's standard library, or
     ``python:`` for all of it. Use it as an async context manager.
 
+    Args:
+        names: The names.
+        allow_private: Hosts of URLs that need not be on the public internet, or True for
+            all: see :class:`~anabranch.rag.WebReader`.
+
     Raises:
         UsageError: A name is empty, or a URL of another kind.
     """
 
-    def __init__(self, names: Sequence[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str | os.PathLike[str]],
+        *,
+        allow_private: bool | Collection[str] = False,
+    ) -> None:
         texts = [os.fspath(name) for name in names]
         for name in texts:
             if not name:
@@ -52,12 +63,15 @@ class Sources:
         self._walk: Walk | None = None
         self._files = FileReader()
         self._library = StandardLibrary()
+        self._allow_private = allow_private
         self._web: Reader | None = None
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         if self._urls:
-            self._web = await self._open.enter_async_context(WebReader())
+            self._web = await self._open.enter_async_context(
+                WebReader(allow_private=self._allow_private)
+            )
         return self
 
     async def __aexit__(
@@ -117,3 +131,15 @@ class Sources:
         for modules in self._modules:
             yield from modules
         yield from walk
+
+
+def hosts_of(names: Iterable[str]) -> list[str]:
+    """The hosts, each with its port, of the URLs among some names of sources."""
+    found: list[str] = []
+    for name in names:
+        try:
+            host, port = host_and_port(normalise(name))
+        except ValueError:
+            continue  # no URL, or a wrong one, of which is told when it is read
+        found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    return found

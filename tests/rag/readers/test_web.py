@@ -31,11 +31,16 @@ async def site(**handlers: Handler) -> tuple[web.AppRunner, str]:
     return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
+def local(timeout: float = 30.0, max_bytes: int = 64 * KIB) -> WebReader:
+    """A reader that may ask this machine, once."""
+    return WebReader(timeout, max_bytes, allow_private=True, retry=None)
+
+
 def fetch(handler: Handler, path: str = "/page", max_bytes: int = 64 * KIB) -> Content:
     async def main() -> Content:
         runner, base = await site(page=handler)
         try:
-            async with WebReader(max_bytes=max_bytes) as reader:
+            async with local(max_bytes=max_bytes) as reader:
                 return await reader.read(base + path)
         finally:
             await runner.cleanup()
@@ -79,7 +84,7 @@ def raw(answer: bytes | None, timeout: float = 10.0) -> str:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            async with WebReader(timeout=timeout, max_bytes=KIB) as reader:
+            async with local(timeout=timeout, max_bytes=KIB) as reader:
                 with pytest.raises(SourceError) as caught:
                     await reader.read(f"http://127.0.0.1:{port}/")
             await served.wait()
@@ -228,7 +233,7 @@ def test_an_address_that_leads_nowhere_is_told_in_a_sentence():
         port = unused.getsockname()[1]
 
         async def read(url: str) -> str:
-            async with WebReader(timeout=10) as reader:
+            async with local(timeout=10) as reader:
                 with pytest.raises(SourceError) as caught:
                     await reader.read(url)
             return caught.value.reason
@@ -247,7 +252,7 @@ def test_a_server_without_tls_is_told():
     async def main() -> str:
         runner, base = await site(page=giving(b"x"))
         try:
-            async with WebReader(timeout=10) as reader:
+            async with local(timeout=10) as reader:
                 with pytest.raises(SourceError) as caught:
                     await reader.read(base.replace("http:", "https:") + "/page")
             return caught.value.reason
@@ -268,7 +273,7 @@ def test_many_pages_share_one_session():
     async def main() -> list[Content]:
         runner, base = await site(page=handler)
         try:
-            async with WebReader() as reader:
+            async with local() as reader:
                 one_by_one = [await reader.read(f"{base}/page{n}") for n in range(20)]
                 reads = (reader.read(f"{base}/page{n}") for n in range(50))
                 return one_by_one[:0] + list(await asyncio.gather(*reads))

@@ -71,9 +71,7 @@ def documents(content: Content) -> Iterator[Document]:
         ImportError: selectolax is not installed.
         SourceError: It is nested deeper than any page.
     """
-    page_bytes = _utf8(content)
-    _refuse_depth(content.uri, page_bytes)
-    root = _parser(page_bytes).root
+    root = parsed(content).root
     if root is None:
         return
     flow = _walk(root)
@@ -86,6 +84,18 @@ def documents(content: Content) -> Iterator[Document]:
     if lang := (root.attributes.get("lang") or "").strip():
         metadata["lang"] = lang
     yield Document(content.uri, page, metadata, flow.breaks)
+
+
+def parsed(content: Content) -> LexborHTMLParser:
+    """The page as a tree, whatever its encoding.
+
+    Raises:
+        ImportError: selectolax is not installed.
+        SourceError: It is nested deeper than any page.
+    """
+    page = _utf8(content)
+    _refuse_depth(content.uri, page)
+    return _parser(page)
 
 
 def _utf8(content: Content) -> bytes:
