@@ -5,7 +5,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 -- A source has at most one complete version, which is what is searched, and at most one
 -- that is being written. The chunks of abandoned ones are kept for their vectors.
 CREATE TABLE source (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never given twice: see table.py
     uri TEXT NOT NULL,
     digest TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE source (
 CREATE UNIQUE INDEX source_uri ON source (uri, state) WHERE state <> 'abandoned';
 
 CREATE TABLE chunk (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     source INTEGER NOT NULL REFERENCES source (id),
     document TEXT NOT NULL,
     start INTEGER NOT NULL,

@@ -27,12 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+import numpy as np
+
 from anabranch.errors import StoreError, StoreMismatch
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores import reading, writing
 from anabranch.rag.stores.lock import hold_lock
 from anabranch.rag.stores.records import Count, Passage, Write
+from anabranch.rag.stores.searching import Matching, Near, Searches
+from anabranch.rag.stores.storable import check_vector
+from anabranch.rag.stores.together import Together
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
 
 R = TypeVar("R")
@@ -41,6 +46,8 @@ FILE: Final = "index.sqlite"
 READERS: Final = 2
 # Passages read in one turn of a thread.
 AT_ONCE: Final = 256
+# Vectors compared in one pass. Each adds an eighth of the time that the first takes.
+TOGETHER: Final = 16
 
 
 class SqliteStore:
@@ -58,8 +65,9 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="anabranch-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="anabranch-write")
         self._unlock: Callable[[], None] = hold_lock(folder) if is_writer else _nothing
-        self._matrix = reading.Matrix.empty()
-        self._matrix_turn = threading.Lock()
+        self._dimensions = 0  # known when it has been looked into
+        self._searches = Searches()
+        self._together = Together(self._nearest, self._readers, most=TOGETHER)
 
     @classmethod
     async def create(cls, folder: Path, embedder: Embedder) -> SqliteStore:
@@ -196,32 +204,63 @@ class SqliteStore:
     ) -> Sequence[Hit]:
         """The ``k`` passages whose vectors have the largest inner product with this one.
 
-        Exact: every vector is compared. Ties by key.
+        Exact: every vector is compared. Ties by key. What is asked at the same time is
+        answered together, in one pass over the vectors.
 
         Raises:
-            UsageError: ``where`` says what a filter cannot say.
+            UsageError: The vector has another length than those of the index, or
+                ``where`` says what a filter cannot say.
         """
-        chosen = None if where is None else as_filter(where)
-        return await self._read(
-            lambda db: reading.nearest(
-                db, self._fresh_matrix(db), vector, k=k, where=chosen, name=name
-            )
-        )
+        near = self._near(vector, k=k, where=where, name=name)
+        return await asyncio.wrap_future(self._together.ask(near))
+
+    async def search_many(
+        self,
+        vectors: Vectors,
+        *,
+        k: int,
+        where: Where | None = None,
+        name: str = "vector",
+    ) -> Sequence[Sequence[Hit]]:
+        """What :meth:`search` finds for each vector, of one state of the index.
+
+        Args:
+            vectors: Shape ``(n, dimensions)``.
+            k: At most so many passages each.
+            where: Which passages are meant.
+            name: By which the hits are ranked.
+
+        Raises:
+            UsageError: As for :meth:`search`.
+        """
+        asked = [self._near(each, k=k, where=where, name=name) for each in vectors]
+        return await self._read(lambda db: self._searches.nearest(db, asked))
 
     async def search_text(
         self, query: str, *, k: int, where: Where | None = None, name: str = "full text"
     ) -> Sequence[Hit]:
         """The ``k`` passages with the best BM25 for the words of ``query``.
 
+        As FTS5 calculates it, but that only passages that can be found are counted.
+
         Raises:
             UsageError: ``where`` says what a filter cannot say.
         """
         chosen = None if where is None else as_filter(where)
-        return await self._read(
-            lambda db: reading.matching(db, query, k=k, where=chosen, name=name)
-        )
+        asked = Matching(query=query, k=k, where=chosen, name=name)
+        return await self._read(lambda db: self._searches.matching(db, asked))
+
+    def _near(self, vector: Vectors, *, k: int, where: Where | None, name: str) -> Near:
+        check_vector(vector, self._dimensions)
+        chosen = None if where is None else as_filter(where)
+        return Near(vector=vector.astype(np.float32), k=k, where=chosen, name=name)
 
     # -- threads
+
+    def _nearest(self, asked: Sequence[Near]) -> Sequence[Sequence[Hit]]:
+        return self._with_connection(
+            lambda db: self._searches.nearest(db, asked), "mode=ro"
+        )
 
     async def _read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         loop = asyncio.get_running_loop()
@@ -305,6 +344,7 @@ class SqliteStore:
     def _shut(self) -> None:
         self._readers.shutdown()
         self._writer.shutdown()
+        self._searches.close()
         while self._connections:
             self._connections.pop().close()
         self._unlock()
@@ -320,19 +360,13 @@ class SqliteStore:
                 f"version of anabranch reads format {writing.FORMAT}: index into another "
                 "folder"
             )
+        self._dimensions = int(found["dimensions"])
         if embedder is not None and found["model_digest"] != embedder.digest:
             raise StoreMismatch(
                 f"{self.folder} was made with the model {found['model']}, whose vectors "
                 f"cannot be compared with those of {embedder.name}: use the same model, "
                 "or index into another folder"
             )
-
-    def _fresh_matrix(self, db: sqlite3.Connection) -> reading.Matrix:
-        with self._matrix_turn:
-            generation = int(reading.facts(db)["generation"])
-            if generation != self._matrix.generation:
-                self._matrix = reading.load_matrix(db)
-            return self._matrix
 
 
 def _some(found: Iterator[R]) -> Sequence[R]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Final, TypeVar
@@ -18,7 +19,7 @@ from anabranch.rag.types import Embedder, Metadata
 
 R = TypeVar("R")
 
-FORMAT: Final = "1"
+FORMAT: Final = "2"
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
 
@@ -43,6 +44,7 @@ def _make_tables(db: sqlite3.Connection, embedder: Embedder) -> None:
         "INSERT INTO meta VALUES (?, ?)",
         {
             "format": FORMAT,
+            "index": uuid.uuid4().hex,
             "model": embedder.name,
             "model_digest": embedder.digest,
             "dimensions": str(embedder.dimensions),
