@@ -8,10 +8,59 @@ dropped: the work never notices.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["Observer", "Observers"]
+__all__ = ["Observer", "Observers", "StageStats", "bottleneck"]
 
 logger = logging.getLogger("anabranch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStats:
+    """How one stage of a pipeline stands.
+
+    Attributes:
+        name: The stage's.
+        concurrency: How many may be at work in it at once.
+        done: Items that have left it. What an item is, the stage's pipeline says.
+        waiting: Items that could be taken up now.
+        at_once: At work now.
+        most_at_once: At work at the busiest moment.
+        busy_s: The time in which at least one was at work.
+        work_s: The time that those at work have spent, added up.
+        elapsed_s: Since the pipeline began.
+    """
+
+    name: str
+    concurrency: int = 1
+    done: int = 0
+    waiting: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+    busy_s: float = 0.0
+    work_s: float = 0.0
+    elapsed_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Items a second, over the whole time."""
+        return self.done / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def load(self) -> float:
+        """The share of what it could have done that it has done: from 0 to 1."""
+        most = self.concurrency * self.elapsed_s
+        return min(1.0, self.work_s / most) if most > 0 else 0.0
+
+
+def bottleneck(stages: Sequence[StageStats]) -> StageStats | None:
+    """The stage that holds up the others: the one with the greatest load.
+
+    Of several, the first; ``None`` if none has done anything.
+    """
+    busiest = max(stages, key=lambda stage: stage.load, default=None)
+    return busiest if busiest is not None and busiest.load > 0 else None
 
 
 class Observer:
@@ -42,6 +91,9 @@ class Observer:
 
     def counted(self, what: str, count: int) -> None:
         """So many of something else than jobs, up to now."""
+
+    def flowed(self, stages: Sequence[StageStats]) -> None:
+        """How the stages of a pipeline stand, in their order: a few times a second."""
 
     def said(self, message: str) -> None:
         """Something a person should read."""
@@ -84,6 +136,9 @@ class Observers(Observer):
 
     def counted(self, what: str, count: int) -> None:
         self._tell("counted", what, count)
+
+    def flowed(self, stages: Sequence[StageStats]) -> None:
+        self._tell("flowed", stages)
 
     def said(self, message: str) -> None:
         self._tell("said", message)

@@ -65,7 +65,10 @@ def summary(report: Report, folder: Path) -> str:
         "documents": f"{report.documents:,}" if report.documents else "",
         "passages": _passages(report) if report.chunks else "",
         "time": _time(report),
-        "at once": ", ".join(f"{stage} {most}" for stage, most in report.at_once.items()),
+        "at once": ", ".join(
+            f"{stage.name} {stage.most_at_once}" for stage in report.stages if stage.done
+        ),
+        "held up by": _held_up_by(report),
         "memory": f"{size(peak_memory())} at most",
         "index": f"{counted(sources, 'source')}, {counted(passages, 'passage')}, "
         f"{size(disk_usage(folder))} in {shown_path(str(folder.absolute()))}",
@@ -104,6 +107,13 @@ def _time(report: Report) -> str:
         return seconds(report.elapsed_s)
     rate = report.chunks / max(report.elapsed_s, 0.001)
     return f"{seconds(report.elapsed_s)} ({rate:,.0f} passages/s)"
+
+
+def _held_up_by(report: Report) -> str:
+    from anabranch.observe import bottleneck
+
+    stage = bottleneck(report.stages) if report.chunks else None
+    return "" if stage is None else f"{stage.name}, {stage.load:.0%} of the time at work"
 
 
 def _what_was_spared(report: Report) -> str:

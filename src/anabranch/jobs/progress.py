@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sys
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from time import monotonic
@@ -28,7 +28,7 @@ from anabranch.jobs.screens import (
     is_of_a_notebook,
 )
 from anabranch.jobs.status import Status, Tally
-from anabranch.observe import Observer, Observers
+from anabranch.observe import Observer, Observers, StageStats
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,6 +89,9 @@ class _Meter(Observer):
         self._tally.counts[what] = count
         if self._clock() >= self._redraw_at:
             self._draw()
+
+    def flowed(self, stages: Sequence[StageStats]) -> None:
+        self._tally.stages = stages
 
     def said(self, message: str) -> None:
         self._try(lambda screen: screen.say(message))

@@ -6,9 +6,11 @@ there is to know, and it knows no clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
+
+from anabranch.observe import StageStats, bottleneck
 
 # What was finished so long ago counts for the rate by a factor of e less than what is
 # finished now. Long, since results come in bursts: a batch of a model at a time.
@@ -29,6 +31,7 @@ class Status:
         rate: Jobs done a second, of late; in the last status, over the whole time.
         remaining_s: Until all are done, at that rate; ``None`` if nobody can tell.
         counts: What else was counted, by name.
+        busiest: The stage that holds up the others, and its load, if there are stages.
     """
 
     done: int = 0
@@ -40,6 +43,7 @@ class Status:
     rate: float = 0.0
     remaining_s: float | None = None
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    busiest: str = ""
 
 
 class Tally:
@@ -49,6 +53,7 @@ class Tally:
         total: Jobs expected, if anyone knows.
         started, done, failed, retried, cancelled: So many, up to now.
         counts: What else was counted, by name.
+        stages: How those of a pipeline stand.
     """
 
     __slots__ = (
@@ -62,6 +67,7 @@ class Tally:
         "done",
         "failed",
         "retried",
+        "stages",
         "started",
         "total",
     )
@@ -70,6 +76,7 @@ class Tally:
         self.total = total
         self.started = self.done = self.failed = self.retried = self.cancelled = 0
         self.counts: dict[str, int] = {}
+        self.stages: Sequence[StageStats] = ()
         self.began = self._looked_at = now
         # The rate is the one over the other. Both fade alike, so it is right at once.
         self._seen = 0.0
@@ -113,7 +120,13 @@ class Tally:
             rate=rate,
             remaining_s=remaining_s,
             counts=dict(self.counts),
+            busiest=_busiest(self.stages),
         )
+
+
+def _busiest(stages: Sequence[StageStats]) -> str:
+    found = bottleneck(stages)
+    return "" if found is None else f"{found.name} {found.load:.0%} busy"
 
 
 def beside(status: Status, unit: str) -> str:
@@ -144,6 +157,8 @@ def _details(status: Status) -> list[str]:
         f"{count:,} {what}, {count / max(status.elapsed_s, 0.001):,.0f}/s"
         for what, count in status.counts.items()
     ]
+    if status.busiest:
+        details.append(status.busiest)
     if status.failed:
         details.append(f"{status.failed:,} failed")
     if status.retried:

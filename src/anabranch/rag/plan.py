@@ -7,12 +7,12 @@ else is done anew, while the version in the store stays until the new one is com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
@@ -38,6 +38,16 @@ class Verdict(Enum):
     NEW = "new"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
+    PRESENT = "present"
+
+
+Strategy: TypeAlias = Literal["upsert", "skip", "delete"]
+"""What becomes of sources that the store holds already.
+
+``upsert``: those that have changed are indexed anew. ``skip``: those that are there in any
+version are not looked at. ``delete``: as ``upsert``, and those that a run was not given are
+removed.
+"""
 
 
 def judge(stored: Version | None, found: Version) -> Verdict:
@@ -45,6 +55,21 @@ def judge(stored: Version | None, found: Version) -> Verdict:
     if stored is None:
         return Verdict.NEW
     return Verdict.UNCHANGED if stored == found else Verdict.CHANGED
+
+
+def unmet(held: Iterable[str], met: Collection[str], *, is_whole: bool) -> Iterator[str]:
+    """The stored sources that a run was not given, to be removed.
+
+    None if the list of what it was given is not whole, since what is missing may be there;
+    and none if it was given nothing at all, which is more often a mistake than a wish.
+
+    Args:
+        held: What the store holds.
+        met: What the run was given, including what is broken.
+        is_whole: Whether the list could be made without an error.
+    """
+    if is_whole and met:
+        yield from (uri for uri in held if uri not in met)
 
 
 def is_known_gone(

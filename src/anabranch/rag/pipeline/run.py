@@ -1,0 +1,553 @@
+"""read → parse → split → embed → store, each stage ahead of the next by a bounded buffer.
+
+Stages of the user's stand behind ``parse`` (on documents) and behind ``split`` (on chunks).
+One pull drives it all: the store asks for the next embedded batch, which asks for chunks,
+which ask for contents, which are read up to ``readers`` at once. So nothing is read that
+could not soon be embedded, whatever the number of sources, and memory is that of a few
+batches. Parsing, splitting, the model and the store work in threads; the event loop only
+passes things on.
+
+Why threads: docs/decisions/0011-threads.md.
+
+What must hold after a crash is the store's business: a batch is written in one
+transaction, with the marks of the sources that it completes. What flows is in order
+behind the readers, so that the pieces of a source reach the store one after the other; a
+source that fails is one :class:`Failed`, and nothing of it follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
+from typing import Generic, Self, TypeAlias, TypeVar
+
+import numpy as np
+
+from anabranch.errors import SourceError, UsageError
+from anabranch.jobs import Stream, astream
+from anabranch.jobs.check import check_count
+from anabranch.observe import Observer, Observers
+from anabranch.rag import plan
+from anabranch.rag.pipeline.cache import TransformCache
+from anabranch.rag.pipeline.meter import Meter
+from anabranch.rag.pipeline.parts import (
+    Chunks,
+    Documents,
+    Failed,
+    Order,
+    Part,
+    Piece,
+    Pieces,
+    cut,
+    parsed,
+    sealed,
+    unbroken,
+    weight,
+)
+from anabranch.rag.pipeline.report import Report
+from anabranch.rag.pipeline.transform import Watch, transformed
+from anabranch.rag.plan import Strategy, Verdict, Version, judge, to_embed
+from anabranch.rag.stages import Stage
+from anabranch.rag.stores import Abandon, Add, Remove, VectorStore, Write
+from anabranch.rag.types import (
+    Chunk,
+    Content,
+    Document,
+    Embedder,
+    Reader,
+    Splitter,
+    Vectors,
+)
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Documents | Chunks")
+
+# Chunks cut in one turn of the splitting thread: of a large source no more are in memory.
+CUT_AT_ONCE = 256
+# Contents taken from the readers in one turn, if so many are ready.
+CONTENTS_AT_ONCE = 16
+# Sources removed in one transaction.
+REMOVED_AT_ONCE = 256
+# How often observers are told how the stages stand.
+TOLD_EVERY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Brings a store up to date with sources.
+
+    Attributes:
+        reader: Where contents come from.
+        splitter: Cuts documents into chunks.
+        embedder: Gives them vectors; the store was made for it.
+        store: Open for writing.
+        readers: Sources read at once.
+        embedders: Batches embedded at once. A model of this machine uses all of its cores
+            for one; a service may be asked for several.
+        documents: Stages of your own on documents, in this order, before they are split.
+        chunks: Stages of your own on chunks, in this order, before they are embedded.
+        strategy: What becomes of sources that the store holds already. ``"upsert"``:
+            those that have changed are indexed anew. ``"skip"``: those that are there in
+            any version are not even read. ``"delete"``: as ``"upsert"``, and those that
+            the run was not given are removed, if the list of what it was given is whole
+            and not empty.
+        cache: The file in which stages with ``cached=True`` remember results.
+
+    Raises:
+        UsageError: A value cannot be meant.
+    """
+
+    reader: Reader
+    splitter: Splitter
+    embedder: Embedder
+    store: VectorStore
+    readers: int = 8
+    embedders: int = 1
+    documents: Sequence[Stage[Document]] = ()
+    chunks: Sequence[Stage[Chunk]] = ()
+    strategy: Strategy = "upsert"
+    cache: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_count("readers", self.readers)
+        check_count("embedders", self.embedders)
+        if self.strategy not in ("upsert", "skip", "delete"):
+            raise UsageError(
+                f"strategy must be 'upsert', 'skip' or 'delete', not {self.strategy!r}"
+            )
+        names = Counter(name for name, _ in self.stages)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise UsageError(f"two stages have one name: {', '.join(twice)}")
+        cached = [stage.name for stage in self.own_stages if stage.is_cached]
+        if cached and self.cache is None:
+            raise UsageError(
+                f"the results of stage {cached[0]!r} are to be cached, and the pipeline "
+                "has no cache: name a file with cache="
+            )
+
+    @property
+    def own_stages(self) -> Sequence[Stage[Document] | Stage[Chunk]]:
+        """Those that are not in every pipeline."""
+        return [*self.documents, *self.chunks]
+
+    @property
+    def stages(self) -> Sequence[tuple[str, int]]:
+        """Each stage's name and how many are at work in it at most, in their order."""
+        return [
+            ("read", self.readers),
+            ("parse", 1),
+            *((stage.name, stage.concurrency) for stage in self.documents),
+            ("split", 1),
+            *((stage.name, stage.concurrency) for stage in self.chunks),
+            ("embed", self.embedders),
+            ("store", 1),
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything beside a source's bytes that decides its chunks and vectors."""
+        own = [stage.fingerprint for stage in self.own_stages]
+        return "/".join((self.splitter.fingerprint, self.embedder.digest, *own))
+
+    async def run(
+        self,
+        uris: AsyncIterable[str | SourceError],
+        *,
+        total: int | None = None,
+        observer: Observer | None = None,
+    ) -> Report:
+        """Index what is new or changed among the sources, and leave the rest.
+
+        A broken source is reported and the others go on. Killed at any point and run
+        again, it repeats at most the batches that were not stored yet and loses nothing.
+
+        Args:
+            uris: The sources; an error among them is a source that cannot be found.
+            total: How many there are, for the observer.
+            observer: Told of each source by its URI, how many passages are stored, and
+                how the stages stand.
+
+        Raises:
+            StoreError: The store or the cache cannot be written: what was stored stands.
+            EmbeddingError: The embedder gives up: what was stored stands.
+        """
+        return await _Run(self, Observers(*filter(None, [observer]))).all(uris, total)
+
+
+class _Run(Watch):
+    """One run: what it has done so far."""
+
+    def __init__(self, parts: Pipeline, observer: Observer) -> None:
+        self._parts = parts
+        self._observer = observer
+        self._report = Report()
+        self._fingerprint = parts.fingerprint
+        self._now = asyncio.get_running_loop().time
+        self._meter = Meter(parts.stages, self._now())
+        names = [name for name, _ in parts.stages]
+        self._next: Mapping[str, str] = dict(pairwise(names))
+        # One thread parses and splits, since both mostly hold the interpreter's lock, and
+        # always the same: each thread keeps what its largest page took.
+        self._cutter = ThreadPoolExecutor(1, thread_name_prefix="anabranch-cut")
+        # Embedded and not yet stored: a repeated text is not embedded again meanwhile.
+        self._fresh: dict[bytes, Vectors] = {}
+        self._flying: dict[bytes, asyncio.Future[None]] = {}
+        # For the strategy that removes what was not met.
+        self._met: set[str] = set()
+        self._is_whole = True
+
+    async def all(
+        self, uris: AsyncIterable[str | SourceError], total: int | None
+    ) -> Report:
+        began = self._now()
+        self._observer.begun(total)
+        telling = asyncio.create_task(self._tell())
+        try:
+            async with AsyncExitStack() as held:
+                cache = await self._cache(held)
+                await self._flow(uris, cache)
+            if self._parts.strategy == "delete":
+                await self._remove_unmet()
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
+            await asyncio.to_thread(self._cutter.shutdown)
+            self._report.stages = self._meter.look(self._now())
+            self._observer.flowed(self._report.stages)
+            self._observer.ended()
+        self._report.elapsed_s = self._now() - began
+        return self._report
+
+    async def _cache(self, held: AsyncExitStack) -> TransformCache | None:
+        is_needed = any(stage.is_cached for stage in self._parts.own_stages)
+        if self._parts.cache is None or not is_needed:
+            return None
+        return await held.enter_async_context(TransformCache(self._parts.cache))
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TOLD_EVERY_S)
+            self._observer.flowed(self._meter.look(self._now()))
+
+    async def _flow(
+        self, uris: AsyncIterable[str | SourceError], cache: TransformCache | None
+    ) -> None:
+        ahead, models = self._parts.readers, self._parts.embedders
+        async with (
+            astream(self._read, uris, concurrency=ahead, buffer=ahead) as contents,
+            aclosing(self._pieces(contents, cache)) as pieces,
+            # A batch is put together while the model works on the one before. One batch
+            # at a time: a model uses every core, and what it embeds is then known to the
+            # next batch. The last buffer lets it go on while one is stored.
+            astream(
+                _same, self._batches(pieces), concurrency=1, buffer=1, ordered=True
+            ) as ready,
+            astream(
+                self._embed, ready, concurrency=models, buffer=models, ordered=True
+            ) as batches,
+        ):
+            async for batch in batches:
+                await self._keep(batch)
+
+    # ---------------------------------------------------------------------- reading
+
+    async def _read(self, uri: str | SourceError) -> Content | None:
+        """The content of a source that may have to be indexed."""
+        if isinstance(uri, SourceError):
+            self._observer.started(uri.uri)
+            self._is_whole = False
+            self._break(uri)
+            return None
+        self._observer.started(uri)
+        if self._parts.strategy == "delete":
+            self._met.add(uri)
+        if self._parts.strategy == "skip" and await self._parts.store.versions([uri]):
+            self._done(uri, Verdict.PRESENT)
+            return None
+        self.began("read", 0)
+        try:
+            content = await self._parts.reader.read(uri)
+        except SourceError as error:
+            self.ended("read", 0)
+            self._break(error)
+            return None
+        except BaseException:
+            self.ended("read", 0)
+            raise
+        self.ended("read", 1)
+        return content
+
+    async def _orders(
+        self, contents: Stream[Content | None]
+    ) -> AsyncGenerator[Sequence[Order]]:
+        """The contents that the store does not hold as they are."""
+        while some := await contents.some(CONTENTS_AT_ONCE):
+            read = [content for content in some if content is not None]
+            stored = await self._parts.store.versions([content.uri for content in read])
+            orders: list[Order] = []
+            for content in read:
+                version = Version(content.uri, content.digest, self._fingerprint)
+                verdict = judge(stored.get(content.uri), version)
+                if verdict is Verdict.UNCHANGED:
+                    self._meter.waits("parse", -1)
+                    self._done(content.uri, verdict)
+                else:
+                    orders.append(Order(content, version, verdict))
+            if orders:
+                yield orders
+
+    # ---------------------------------------------------------------------- cutting
+
+    async def _pieces(
+        self, contents: Stream[Content | None], cache: TransformCache | None
+    ) -> AsyncGenerator[Pieces]:
+        orders = self._orders(contents)
+        if self._parts.documents:
+            documents = self._parsed(orders)
+            for before in self._parts.documents:
+                documents = transformed(before, documents, cache=cache, watch=self)
+            chunks = self._cut(documents)
+        else:
+            chunks = self._parsed_and_cut(orders)
+        for stage in self._parts.chunks:
+            chunks = transformed(stage, chunks, cache=cache, watch=self)
+        async with aclosing(unbroken(chunks)) as whole:
+            async for part in whole:
+                yield sealed(part)
+
+    async def _parsed_and_cut(
+        self, orders: AsyncGenerator[Sequence[Order]]
+    ) -> AsyncGenerator[Chunks]:
+        """Both in one turn of the thread: a document is cut while it is in the cache."""
+        async with aclosing(orders):
+            async for some in orders:
+                self._meter.waits("parse", -len(some))
+                parse = _Clocked(parsed(some))
+                split = _Clocked(cut(parse, self._parts.splitter))
+                async for parts in self._turns(split):
+                    self._meter.worked("parse", parse_s := parse.lap(), done=_begun(parts))
+                    self._passed("split", split.lap() - parse_s, parts)
+                    for part in parts:
+                        yield part
+
+    async def _parsed(
+        self, orders: AsyncGenerator[Sequence[Order]]
+    ) -> AsyncGenerator[Documents]:
+        async with aclosing(orders):
+            async for some in orders:
+                self._meter.waits("parse", -len(some))
+                parse = _Clocked(parsed(some))
+                async for parts in self._turns(parse):
+                    self._passed("parse", parse.lap(), parts)
+                    for part in parts:
+                        yield part
+
+    async def _cut(self, documents: AsyncGenerator[Documents]) -> AsyncGenerator[Chunks]:
+        async with aclosing(documents):
+            async for some in documents:
+                self._meter.waits("split", -_items([some]))
+                split = _Clocked(cut([some], self._parts.splitter))
+                async for parts in self._turns(split):
+                    self._passed("split", split.lap(), parts)
+                    for part in parts:
+                        yield part
+
+    async def _turns(self, parts: Iterator[P]) -> AsyncGenerator[Sequence[P]]:
+        """The parts as a thread makes them, a turn at a time."""
+        loop = asyncio.get_running_loop()
+        while some := await loop.run_in_executor(self._cutter, _next_parts, parts):
+            yield some
+
+    # ------------------------------------------------------------ embedding and storing
+
+    async def _batches(
+        self, pieces: AsyncGenerator[Pieces]
+    ) -> AsyncGenerator[Sequence[Pieces]]:
+        """Pieces together, until there are enough tokens for one call of the model."""
+        batch: list[Pieces] = []
+        tokens = 0
+        async for piece in pieces:
+            batch.append(piece)
+            if isinstance(piece, Piece):
+                tokens += sum(_tokens(chunk) for chunk in piece.part.items)
+            if tokens >= self._parts.embedder.batch_tokens:
+                yield batch
+                batch, tokens = [], 0
+        if batch:
+            yield batch
+
+    async def _embed(self, batch: Sequence[Pieces]) -> _Embedded:
+        pieces = [piece for piece in batch if isinstance(piece, Piece)]
+        chunks = [chunk for piece in pieces for chunk in piece.part.items]
+        digests = [digest for piece in pieces for digest in piece.digests]
+        self.began("embed", len(chunks))
+        try:
+            known = await self._vectors(chunks, digests)
+        finally:
+            self.ended("embed", len(chunks))
+        return batch, [self._write(piece, known) for piece in batch]
+
+    async def _vectors(
+        self, chunks: Sequence[Chunk], digests: Sequence[bytes]
+    ) -> Mapping[bytes, Vectors]:
+        """The vector of each digest: from the store, from another batch, or made now."""
+        # What is fresh now may be stored, and no longer fresh, when the store has answered.
+        known = self._fresh.copy()
+        known |= await self._parts.store.vectors(digests)
+        missing = to_embed(digests, known)
+        others = {
+            digests[at]: flying
+            for at in missing
+            if (flying := self._flying.get(digests[at]))
+        }
+        own = [at for at in missing if digests[at] not in others]
+        if own:
+            await self._embed_now([digests[at] for at in own], [chunks[at] for at in own])
+        if others:
+            await asyncio.wait(set(others.values()))
+        return known | {digests[at]: self._fresh[digests[at]] for at in missing}
+
+    async def _embed_now(self, digests: Sequence[bytes], chunks: Sequence[Chunk]) -> None:
+        landed = asyncio.get_running_loop().create_future()
+        self._flying |= dict.fromkeys(digests, landed)
+        try:
+            vectors = await self._parts.embedder.embed(chunks)
+            self._fresh |= zip(digests, vectors, strict=True)
+            self._report.embedded += len(chunks)
+        finally:
+            landed.set_result(None)
+            for digest in digests:
+                del self._flying[digest]
+
+    def _write(self, piece: Pieces, known: Mapping[bytes, Vectors]) -> Write:
+        if isinstance(piece, Failed):
+            return Abandon(piece.error.uri)
+        part = piece.part
+        vectors = np.empty((len(part.items), self._parts.embedder.dimensions), np.float32)
+        for row, digest in enumerate(piece.digests):
+            vectors[row] = known[digest]
+        return Add(part.version, part.items, piece.digests, vectors, part.is_last)
+
+    async def _keep(self, embedded: _Embedded) -> None:
+        batch, writes = embedded
+        count = sum(len(piece.digests) for piece in batch if isinstance(piece, Piece))
+        self.began("store", count)
+        try:
+            await self._parts.store.write(writes)
+        finally:
+            self.ended("store", count)
+        for piece in batch:
+            if isinstance(piece, Failed):
+                self._break(piece.error)
+                continue
+            for digest in piece.digests:
+                self._fresh.pop(digest, None)
+            self._report.documents += piece.part.documents
+            self._report.chunks += len(piece.digests)
+            self._observer.counted("passages", self._report.chunks)
+            if piece.part.is_last:
+                self._done(piece.part.version.uri, piece.part.verdict)
+
+    async def _remove_unmet(self) -> None:
+        names = [version.uri async for version in self._parts.store.sources()]
+        gone = list(plan.unmet(names, self._met, is_whole=self._is_whole))
+        for start in range(0, len(gone), REMOVED_AT_ONCE):
+            some = gone[start : start + REMOVED_AT_ONCE]
+            await self._parts.store.write([Remove(uri) for uri in some])
+            self._report.removed += len(some)
+
+    # -------------------------------------------------------------------- accounting
+
+    def _done(self, uri: str, verdict: Verdict) -> None:
+        self._report.met(verdict)
+        self._observer.finished(uri, None)
+
+    def _break(self, error: SourceError) -> None:
+        self._report.sources += 1
+        self._report.broken.append(error)
+        self._observer.finished(error.uri, error)
+
+    def began(self, stage: str, taken: int) -> None:
+        self._meter.began(stage, self._now(), taken=taken)
+
+    def ended(self, stage: str, done: int) -> None:
+        self._meter.ended(stage, self._now(), done=done)
+        self._hand_on(stage, done)
+
+    def _passed(
+        self, stage: str, work_s: float, parts: Sequence[Documents | Chunks]
+    ) -> None:
+        self._meter.worked(stage, work_s, done=_items(parts))
+        self._hand_on(stage, _items(parts))
+
+    def _hand_on(self, stage: str, count: int) -> None:
+        if (following := self._next.get(stage)) is not None:
+            self._meter.waits(following, count)
+
+
+_Embedded: TypeAlias = tuple[Sequence[Pieces], Sequence[Write]]
+
+
+class _Clocked(Generic[T]):
+    """An iterator that counts the seconds it takes."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._work_s = 0.0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        began = perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self._work_s += perf_counter() - began
+
+    def lap(self) -> float:
+        """Those since the last lap."""
+        work_s, self._work_s = self._work_s, 0.0
+        return work_s
+
+
+async def _same(item: T) -> T:
+    return item
+
+
+def _next_parts(parts: Iterator[P]) -> Sequence[P]:
+    """As many parts as one turn of a thread is worth; none at the end."""
+    some: list[P] = []
+    heavy = 0
+    for part in parts:
+        some.append(part)
+        heavy += weight(part)
+        if heavy >= CUT_AT_ONCE:
+            break
+    return some
+
+
+def _items(parts: Sequence[Documents | Chunks]) -> int:
+    return sum(len(part.items) for part in parts if isinstance(part, Part))
+
+
+def _begun(parts: Sequence[Chunks]) -> int:
+    return sum(part.documents for part in parts if isinstance(part, Part))
+
+
+def _tokens(chunk: Chunk) -> int:
+    # Four characters a token is near enough for the size of a batch.
+    return len(chunk.text) // 4 + 1 if chunk.tokens is None else len(chunk.tokens)
