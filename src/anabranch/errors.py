@@ -22,6 +22,7 @@
     │   └── SolrError     Solr cannot be reached, or refuses
     ├── EmbeddingError    an embedding service cannot be reached, or refuses
     ├── RetrievalError    no retriever answered
+    ├── RerankError       a reranker cannot be reached, refuses, or gives no scores
     ├── ChatError         a language model's endpoint fails, refuses or breaks off
     ├── WorkflowValidationError  a workflow is not well-formed
     │   └── WorkflowConfigurationError  it has no steps, no start, or no stop
@@ -72,6 +73,7 @@ __all__ = [
     "LimitExceeded",
     "LoopError",
     "ModelError",
+    "RerankError",
     "RetrievalError",
     "RunNotFound",
     "RunTimeout",
@@ -277,6 +279,26 @@ class RetrievalError(AnabranchError):
         said = "; ".join(f"{name}: {error}" for name, error in failures.items())
         super().__init__(f"no retriever answered: {said}")
         self.failures = failures
+
+
+class RerankError(AnabranchError):
+    """A reranker cannot be reached, refuses, or answers with what are no scores.
+
+    Attributes:
+        status: The HTTP status of a refusal.
+        headers: Those of a refusal that say when to try again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
 
 
 class ChatError(AnabranchError):

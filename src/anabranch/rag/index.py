@@ -7,15 +7,22 @@ import os
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Unpack
 
 from anabranch.jobs.check import check_count
 from anabranch.observe import Observer
 from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder
 from anabranch.rag.pipeline import Pipeline, Report
-from anabranch.rag.retrievers import FullTextRetriever, FusionRetriever, VectorRetriever
+from anabranch.rag.retrievers import (
+    FullTextRetriever,
+    FusionOptions,
+    FusionRetriever,
+    VectorRetriever,
+)
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
 from anabranch.rag.stores.sqlite import FILE, SqliteStore
+from anabranch.rag.types import Retriever
 
 
 async def index(
@@ -78,18 +85,27 @@ async def index(
 
 
 @asynccontextmanager
-async def open_index(folder: str | os.PathLike[str]) -> AsyncGenerator[FusionRetriever]:
+async def open_index(
+    folder: str | os.PathLike[str], **options: Unpack[FusionOptions]
+) -> AsyncGenerator[FusionRetriever]:
     """A retriever over an index that :func:`index` made: vectors and full text, fused.
 
     An index of one's own embedder is opened with :meth:`SqliteStore.open`.
 
+    Args:
+        folder: The folder of the index.
+        **options: Those of :class:`FusionRetriever`; the retrievers' names are ``vector``
+            and ``full text``.
+
     Raises:
+        UsageError: An option cannot be meant.
         StoreError: There is no index in the folder, or it cannot be read.
         ImportError: The extra of the model it was made with is not installed.
     """
     async with await SqliteStore.open(Path(folder)) as store:
         embedder = await asyncio.to_thread(local_embedder, await store.model())
-        yield FusionRetriever([VectorRetriever(store, embedder), FullTextRetriever(store)])
+        both: list[Retriever] = [VectorRetriever(store, embedder), FullTextRetriever(store)]
+        yield FusionRetriever(both, **options)
 
 
 async def _embedder(folder: Path, name: str | None) -> LocalEmbedder:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,6 +195,18 @@ class Embedder(Protocol):
 
     async def embed_query(self, text: str) -> Vectors:
         """The unit vector of a question: shape ``(dimensions,)``."""
+        ...
+
+
+@runtime_checkable
+class EmbedsQueries(Protocol):
+    """What an :class:`Embedder` may be besides: one that takes many questions at once.
+
+    Of one that is not, questions are asked one by one.
+    """
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """The unit vector of each question: shape ``(len(texts), dimensions)``."""
         ...
 
 

@@ -82,6 +82,9 @@ class MiniLMEmbedder:
         await amap(run, batches(lengths, BATCH_TOKENS), concurrency=usable_cores())
         return vectors
 
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return await self.embed([Chunk("", text, 0, len(text)) for text in texts])
+
     async def embed_query(self, text: str) -> Vectors:
         vector: Vectors = (await self.embed([Chunk("", text, 0, len(text))]))[0]
         return vector

@@ -238,6 +238,15 @@ class RemoteEmbedder(ABC):
         texts = [chunk.text for chunk in chunks]
         return await self._embed(texts, [_tokens(chunk) for chunk in chunks], "document")
 
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """The unit vectors of several questions, in as few requests as they fit in.
+
+        Raises:
+            EmbeddingError: As for :meth:`embed`.
+            RuntimeError: It was not entered with ``async with``.
+        """
+        return await self._embed(texts, [_guessed(text) for text in texts], "query")
+
     async def embed_query(self, text: str) -> Vectors:
         """The unit vector of a question.
 

@@ -66,6 +66,9 @@ class StaticEmbedder:
     async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
         return await asyncio.to_thread(self._embed, chunks)
 
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return await self.embed([Chunk("", text, 0, len(text)) for text in texts])
+
     async def embed_query(self, text: str) -> Vectors:
         vectors: Vectors = self._embed([Chunk("", text, 0, len(text))])[0]
         return vectors

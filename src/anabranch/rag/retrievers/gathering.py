@@ -1,0 +1,136 @@
+"""Calls that are made while others are under way, answered together.
+
+A model embeds thirty questions in little more time than one, and a store compares thirty
+vectors in one pass over its matrix. Whoever asks need not know: a call starts a batch at
+once if there is room for one; what comes meanwhile waits and goes with the next. So a
+single question waits for nobody, and many at once make large batches by themselves.
+
+A batch is a task, since those who wait for it come and go. It ends with the last of them:
+when all have been cancelled, it is cancelled too, and the last one awaits its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from anabranch.jobs.flight import end
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Call(Generic[T, R]):
+    """One who waits, and the batch that has taken his item."""
+
+    __slots__ = ("batch", "future", "item")
+
+    def __init__(self, item: T, future: asyncio.Future[R]) -> None:
+        self.item = item
+        self.future = future
+        self.batch: _Batch[T, R] | None = None
+
+
+class _Batch(Generic[T, R]):
+    __slots__ = ("calls", "task")
+
+    def __init__(self) -> None:
+        self.calls: Sequence[_Call[T, R]] = ()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Gathering(Generic[T, R]):
+    """Makes batches of calls. Of one event loop at a time.
+
+    Args:
+        work: Gives the result or the error of each item, in their order.
+        most: Items of a batch.
+        at_once: Batches.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        *,
+        most: int = 64,
+        at_once: int = 4,
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._at_once = at_once
+        self._begin_anew(None)
+
+    def _begin_anew(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._loop = loop
+        self._waiting: deque[_Call[T, R]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._is_starting = False
+
+    async def do(self, item: T) -> R:
+        """The result of one item.
+
+        Raises:
+            Exception: What the work gave for this item, or raised for its batch.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the one before is closed, and its calls with it
+            self._begin_anew(loop)
+        call: _Call[T, R] = _Call(item, loop.create_future())
+        self._waiting.append(call)
+        self._start()
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            if call.batch is None:
+                self._waiting.remove(call)
+            elif all(each.future.cancelled() for each in call.batch.calls):
+                assert call.batch.task is not None
+                await end([call.batch.task])
+            raise
+
+    def _start(self) -> None:
+        # One that is about to start will take what comes until then.
+        if self._is_starting or len(self._running) >= self._at_once:
+            return
+        self._is_starting = True
+        batch: _Batch[T, R] = _Batch()
+        batch.task = asyncio.create_task(self._run(batch))
+        self._running.add(batch.task)
+        batch.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._waiting:
+            self._start()
+
+    async def _run(self, batch: _Batch[T, R]) -> None:
+        self._is_starting = False
+        size = min(self._most, len(self._waiting))
+        batch.calls = [self._waiting.popleft() for _ in range(size)]
+        for call in batch.calls:
+            call.batch = batch
+        if not batch.calls:
+            return
+        if self._waiting:
+            self._start()
+        try:
+            results = await self._work([call.item for call in batch.calls])
+            for call, result in zip(batch.calls, results, strict=True):
+                _tell(call.future, result)
+        except Exception as error:
+            for call in batch.calls:
+                _tell(call.future, error)
+        finally:
+            for call in batch.calls:
+                call.future.cancel()  # of whoever has no answer by now
+
+
+def _tell(future: asyncio.Future[Any], result: object) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
