@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import islice
@@ -79,9 +79,28 @@ class Calls:
         async with turns:
             return await function(*args, **kwargs)
 
-    async def some(self, items: Iterator[T]) -> list[T]:
-        """The next items of an iterator that blocks; none at its end."""
-        return await self.threaded(lambda: list(islice(items, _AT_ONCE)))
+    async def some(self, items: Iterator[T]) -> AsyncGenerator[list[T]]:
+        """The items of an iterator that blocks, several together.
+
+        When it fails, what it gave before comes first.
+        """
+        while True:
+            taken, error = await self.threaded(_taken, items)
+            if taken:
+                yield taken
+            if error is not None:
+                raise error
+            if not taken:
+                return
+
+
+def _taken(items: Iterator[T]) -> tuple[list[T], Exception | None]:
+    taken: list[T] = []
+    try:
+        taken.extend(islice(items, _AT_ONCE))  # what came before an error stays in it
+    except Exception as error:
+        return taken, error
+    return taken, None
 
 
 def overrides(kind: type, base: type, method: str) -> bool:

@@ -66,8 +66,15 @@ def _facts(value: object, level: int) -> Any:
             return class_name(value)
 
 
+def _is_function(value: object) -> bool:
+    return isinstance(value, FunctionType | BuiltinFunctionType | MethodType | partial)
+
+
 def _settings(value: object, level: int) -> dict[str, Any]:
     settings = {**getattr(value, "__dict__", {})}
+    # Of what pydantic keeps apart only functions: the rest is made on the way, or a cache.
+    private: Mapping[str, object] = getattr(value, "__pydantic_private__", None) or {}
+    settings |= {name: part for name, part in private.items() if _is_function(part)}
     return {
         name: _facts(setting, level + 1)
         for name, setting in settings.items()

@@ -16,7 +16,7 @@ Found: TypeAlias = Sequence[tuple[Hit, float | None]]
 """Hits of theirs, best first, with the scores that they gave."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AdaptedRetriever:
     """A :class:`~anabranch.rag.Retriever` that asks one of another library.
 

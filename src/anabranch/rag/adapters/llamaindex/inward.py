@@ -154,8 +154,7 @@ def sources(theirs: BaseReader, *args: Any, **kwargs: Any) -> LoadedSources:
     async def load() -> AsyncGenerator[Loaded]:
         if overrides(kind, BaseReader, "lazy_load_data"):
             found = await calls.threaded(theirs.lazy_load_data, *args, **kwargs)
-            documents = iter(found)
-            while some := await calls.some(documents):
+            async for some in calls.some(iter(found)):
                 for document in loaded(some):
                     yield document
             return

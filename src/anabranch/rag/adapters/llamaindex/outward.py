@@ -162,7 +162,8 @@ class _Store(BasePydanticVectorStore):
         )
 
     async def _search(self, query: VectorStoreQuery) -> Sequence[Hit]:
-        if query.doc_ids is not None or query.node_ids is not None:
+        # An index over a store that keeps text gives an empty list, for "any".
+        if query.doc_ids or query.node_ids:
             raise UsageError(
                 "a store of anabranch's cannot be asked for some doc_ids or node_ids only: "
                 "filter by metadata"

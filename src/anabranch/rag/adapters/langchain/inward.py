@@ -1,17 +1,4 @@
-"""Parts of LangChain as parts of ours, and ours as theirs.
-
-=================  =================  ================================================
-LangChain          here               by
-=================  =================  ================================================
-``Embeddings``     ``Embedder``       ``await embedder(theirs)``
-``TextSplitter``   ``Splitter``       ``splitter(theirs)``
-``BaseLoader``     sources, reader    ``sources(theirs)``, ``reader(load)``
-``BaseRetriever``  ``Retriever``      ``retriever(theirs)``
-``VectorStore``    ``Retriever``      ``store_retriever(theirs)``
-``Embeddings``     ``Embedder``       ``to_embeddings(ours)``
-``BaseRetriever``  ``Retriever``      ``to_retriever(ours)``
-=================  =================  ================================================
-"""
+"""Their parts as ours."""
 
 from __future__ import annotations
 
@@ -19,25 +6,14 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
-try:
-    from langchain_core.document_loaders import BaseLoader
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "anabranch.rag.adapters.langchain needs langchain-core: pip install langchain-core"
-    ) from error
-from langchain_core.callbacks import (
-    AsyncCallbackManagerForRetrieverRun,
-    CallbackManagerForRetrieverRun,
-)
+from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document as TheirDocument
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.vectorstores import VectorStore as TheirStore
-from pydantic import PrivateAttr
+from langchain_core.vectorstores import VectorStore
 
 from anabranch.errors import UsageError
-from anabranch.jobs.check import check_count
-from anabranch.rag.adapters.calls import Calls, Home, is_async, overrides
+from anabranch.rag.adapters.calls import Calls, is_async, overrides
 from anabranch.rag.adapters.embedding import AdaptedEmbedder, Model, check_concurrency
 from anabranch.rag.adapters.identity import class_name
 from anabranch.rag.adapters.identity import digest as digest_of
@@ -45,19 +21,8 @@ from anabranch.rag.adapters.reading import Loaded, LoadedReader, LoadedSources
 from anabranch.rag.adapters.records import hit, metadata_of, name_of, source_of
 from anabranch.rag.adapters.retrieving import AdaptedRetriever, Found
 from anabranch.rag.adapters.splitting import AdaptedSplitter, Passage
-from anabranch.rag.filters import Filter, Where, as_filter
-from anabranch.rag.types import Chunk, Document, Embedder, Hit, Retriever
-
-__all__ = [
-    "embedder",
-    "reader",
-    "retriever",
-    "sources",
-    "splitter",
-    "store_retriever",
-    "to_embeddings",
-    "to_retriever",
-]
+from anabranch.rag.filters import Filter
+from anabranch.rag.types import Document, Hit
 
 Load: TypeAlias = Callable[[str], Sequence[TheirDocument]]
 LoadAsync: TypeAlias = Callable[[str], Awaitable[Sequence[TheirDocument]]]
@@ -73,9 +38,6 @@ class TextSplitter(Protocol):
     def split_text(self, text: str) -> Iterable[str | TheirDocument]:
         """The passages, in their order."""
         ...
-
-
-# -- theirs as ours
 
 
 async def embedder(
@@ -185,7 +147,7 @@ def sources(theirs: BaseLoader) -> LoadedSources:
                 yield each
         else:
             documents = await calls.threaded(theirs.lazy_load)
-            while some := await calls.some(documents):
+            async for some in calls.some(documents):
                 for each in _loaded(some):
                     yield each
 
@@ -263,7 +225,7 @@ def retriever(
 
 
 def store_retriever(
-    theirs: TheirStore,
+    theirs: VectorStore,
     *,
     said: Callable[[Filter], Any] | None = None,
     name: str | None = None,
@@ -284,7 +246,7 @@ def store_retriever(
         concurrency: Questions at once.
     """
     calls = Calls(concurrency)
-    is_scored = overrides(type(theirs), TheirStore, "similarity_search_with_score")
+    is_scored = overrides(type(theirs), VectorStore, "similarity_search_with_score")
 
     async def ask(query: str, k: int, chosen: Filter | None) -> Found:
         options: dict[str, Any] = {"k": k}
@@ -337,98 +299,4 @@ def _hit(document: TheirDocument) -> Hit:
         start if isinstance(start, int) else None,
         None,
         metadata,
-    )
-
-
-# -- ours as theirs
-
-
-def to_embeddings(ours: Embedder) -> Embeddings:
-    """An embedder as LangChain embeddings.
-
-    Made in a coroutine, its synchronous methods run on that coroutine's loop, from other
-    threads; made elsewhere, on the process's background loop.
-
-    Args:
-        ours: The embedder, open if it has to be.
-    """
-    return _Embeddings(ours)
-
-
-class _Embeddings(Embeddings):
-    def __init__(self, ours: Embedder) -> None:
-        self._ours = ours
-        self._home = Home()
-
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        chunks = [Chunk("", text, 0, len(text)) for text in texts]
-        vectors: list[list[float]] = (await self._ours.embed(chunks)).tolist()
-        return vectors
-
-    async def aembed_query(self, text: str) -> list[float]:
-        vector: list[float] = (await self._ours.embed_query(text)).tolist()
-        return vector
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self._home.run(lambda: self.aembed_documents(texts), "aembed_documents(...)")
-
-    def embed_query(self, text: str) -> list[float]:
-        return self._home.run(lambda: self.aembed_query(text), "aembed_query(...)")
-
-
-def to_retriever(
-    ours: Retriever, *, k: int = 5, where: Where | None = None
-) -> BaseRetriever:
-    """A retriever as a LangChain retriever.
-
-    Documents have the hit's key for an id; ``source``, ``document_id``, ``start_index`` and
-    ``score`` are in the metadata, unless the passage's own has such a name. For
-    synchronous calls see :func:`to_embeddings`.
-
-    Args:
-        ours: The retriever.
-        k: Passages for a question.
-        where: A filter for all of them.
-    """
-    check_count("k", k)
-    return _Retriever(ours, k, None if where is None else as_filter(where))
-
-
-class _Retriever(BaseRetriever):
-    _ours: Retriever = PrivateAttr()
-    _k: int = PrivateAttr()
-    _where: Where | None = PrivateAttr()
-    _home: Home = PrivateAttr()
-
-    def __init__(self, ours: Retriever, k: int, where: Where | None) -> None:
-        super().__init__()
-        self._ours = ours
-        self._k = k
-        self._where = where
-        self._home = Home()
-
-    async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun
-    ) -> list[TheirDocument]:
-        return await self._found(query)
-
-    def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
-    ) -> list[TheirDocument]:
-        return self._home.run(lambda: self._found(query), "ainvoke(...)")
-
-    async def _found(self, query: str) -> list[TheirDocument]:
-        hits = await self._ours.retrieve(query, k=self._k, where=self._where)
-        return [_document(hit) for hit in hits]
-
-
-def _document(found: Hit) -> TheirDocument:
-    known = {
-        "source": found.source,
-        "document_id": found.document_id,
-        "start_index": found.start,
-        "score": found.score,
-    }
-    return TheirDocument(
-        id=str(found.key), page_content=found.text, metadata={**known, **found.metadata}
     )
