@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from anabranch.rag.plan import Version
@@ -81,15 +81,19 @@ class VectorStore(Protocol):
         """
         ...
 
-    def sources(self) -> AsyncIterator[Version]:
+    def sources(self) -> AsyncGenerator[Version]:
         """The complete version of every source, lazily; each source once.
+
+        Close it, with :func:`contextlib.aclosing`, where you may stop before its end.
 
         A source that changes or comes meanwhile may be in it as it was or as it is.
         """
         ...
 
-    def passages(self, where: Where | None = None) -> AsyncIterator[Passage]:
+    def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """Every passage of the complete versions, lazily; each passage once.
+
+        Close it, with :func:`contextlib.aclosing`, where you may stop before its end.
 
         Of a source that nobody changes meanwhile, all of them; of one that is changed,
         those of one version, and perhaps not all of these.

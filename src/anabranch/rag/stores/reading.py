@@ -13,6 +13,7 @@ from anabranch.rag.filters import Filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores.conditions import condition
 from anabranch.rag.stores.records import Count, Passage
+from anabranch.rag.stores.storable import is_storable
 from anabranch.rag.types import Chunk, Vectors
 
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
@@ -27,7 +28,7 @@ def facts(db: sqlite3.Connection) -> dict[str, str]:
 def versions(db: sqlite3.Connection, uris: Sequence[str]) -> Mapping[str, Version]:
     """The complete version of each source that has one."""
     found: dict[str, Version] = {}
-    for marks, some in _in_groups(uris):
+    for marks, some in _in_groups(uri for uri in uris if is_storable(uri)):
         rows = db.execute(
             "SELECT uri, digest, fingerprint FROM source"
             f" WHERE state = 'complete' AND uri IN ({marks})",
