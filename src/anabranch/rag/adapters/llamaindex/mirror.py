@@ -14,7 +14,7 @@ again does the rest.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llama_index.core.schema import TextNode
@@ -131,11 +131,11 @@ class MirroredStore:
         """As ours does."""
         return await self._ours.search_text(query, k=k, where=where, name=name)
 
-    def sources(self) -> AsyncIterator[Version]:
+    def sources(self) -> AsyncGenerator[Version]:
         """As ours does."""
         return self._ours.sources()
 
-    def passages(self, where: Where | None = None) -> AsyncIterator[Passage]:
+    def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """As ours does."""
         return self._ours.passages(where)
 
