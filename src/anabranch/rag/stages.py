@@ -61,7 +61,7 @@ class Stage(Generic[Item]):
     def __init__(
         self,
         name: str,
-        fn: Callable[[Item], Made[Item]] | Callable[[Item], Awaitable[Made[Item]]],
+        fn: Callable[[Item], Made[Item] | Awaitable[Made[Item]]],
         *,
         version: str = "1",
         cached: bool = False,
