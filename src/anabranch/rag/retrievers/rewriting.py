@@ -46,7 +46,9 @@ def queries_in(answer: str, question: str, count: int) -> list[str]:
     """
     seen = {_plain(question)}
     found: list[str] = []
-    text = _FENCE.sub("", answer[:MOST_ANSWER])
+    if len(answer) > MOST_ANSWER:  # what is cut in the middle is no query
+        answer = answer[:MOST_ANSWER].rpartition("\n")[0]
+    text = _FENCE.sub("", answer)
     for query in _candidates(text):
         if len(found) < count and _plain(query) not in seen:
             seen.add(_plain(query))
