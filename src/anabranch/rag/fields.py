@@ -123,20 +123,20 @@ def flat(value: dict[str, Json]) -> dict[str, Json]:
         if isinstance(each, dict):
             stack += [(f"{name}.{key}", one) for key, one in each.items()][::-1]
         else:
-            found[name] = _plain(each) if isinstance(each, list) else each
+            found[name] = plain(each) if isinstance(each, list) else each
     return found
 
 
 def shown(value: Json) -> str:
-    """A value as text."""
+    """A value as text; a list's values with commas between them."""
     if isinstance(value, list):
-        return ", ".join(map(shown, value))
+        return ", ".join(map(shown, filter(_is_there, plain(value))))
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value).strip()
 
 
-def _plain(items: list[Json]) -> list[Json]:
+def plain(items: list[Json]) -> list[Json]:
     """A list's values, those of lists and objects within it in a row."""
     found: list[Json] = []
     stack = items[::-1]

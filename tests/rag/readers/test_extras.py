@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from anabranch.rag.readers import WebReader, documents
+from anabranch.rag.readers.media import DOCX
 from anabranch.rag.types import Content
 
 
@@ -26,6 +27,7 @@ def test_importing_the_readers_loads_no_extra():
     [
         ("text/html", "selectolax.lexbor", "rag"),
         ("application/pdf", "pypdfium2", "pdf"),
+        (DOCX, "docx", "docx"),
     ],
 )
 def test_a_missing_extra_is_named_with_its_command(

@@ -17,6 +17,7 @@ import pytest
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import documents
+from anabranch.rag.readers.media import DOCSTRINGS
 from anabranch.rag.readers.python import defined
 from anabranch.rag.types import Content, Document
 
@@ -67,9 +68,7 @@ else:
 
 def read(source: str | bytes, uri: str = "/x/pkg/mod.py") -> list[Document]:
     data = source.encode() if isinstance(source, str) else source
-    return list(
-        documents(Content(uri=uri, media_type="text/x-python", digest="", data=data))
-    )
+    return list(documents(Content(uri=uri, media_type=DOCSTRINGS, digest="", data=data)))
 
 
 def test_every_public_docstring_is_a_document():

@@ -10,19 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.errors import SourceError
-from anabranch.rag.readers import MEDIA_TYPES, documents
+from anabranch.rag.readers import MEDIA_TYPES, documents, media
 from anabranch.rag.types import Content, Document
 
 
-def content(data: bytes | str, media_type: str = "text/plain", **fields: str) -> Content:
+def content(
+    data: bytes | str, media_type: str = "text/plain", charset: str | None = None
+) -> Content:
     raw = data.encode() if isinstance(data, str) else data
     return Content(
-        uri="u", media_type=media_type, digest="", data=raw, metadata={"k": 1}, **fields
+        uri="u",
+        media_type=media_type,
+        digest="",
+        data=raw,
+        charset=charset,
+        metadata={"k": 1},
     )
 
 
-def only(data: bytes | str, media_type: str = "text/plain", **fields: str) -> Document:
-    (document,) = documents(content(data, media_type, **fields))
+def only(
+    data: bytes | str, media_type: str = "text/plain", charset: str | None = None
+) -> Document:
+    (document,) = documents(content(data, media_type, charset))
     return document
 
 
@@ -48,9 +57,10 @@ def sections(document: Document) -> list[str]:
         (b"one\r\ntwo\rthree\n", None, "one\ntwo\nthree\n"),
     ],
 )
-def test_the_encoding_is_marked_declared_or_guessed(data: bytes, charset: str, text: str):
-    fields = {"charset": charset} if charset else {}
-    assert only(data, **fields) == Document("u", text, {"k": 1})
+def test_the_encoding_is_marked_declared_or_guessed(
+    data: bytes, charset: str | None, text: str
+):
+    assert only(data, charset=charset) == Document("u", text, {"k": 1})
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "text/markdown", "text/x-rst"])
@@ -65,7 +75,7 @@ def test_the_marks_of_terminal_logs_are_text():
     only("\x1b[1mbold\x1b[0m\n" * 10)
 
 
-@pytest.mark.parametrize("media_type", sorted(MEDIA_TYPES - {"application/pdf"}))
+@pytest.mark.parametrize("media_type", sorted(MEDIA_TYPES - {media.PDF, media.DOCX}))
 def test_a_source_without_text_gives_no_documents(media_type: str):
     for data in (b"", b" \n\t\n"):
         empty = b"[]" if "json" in media_type else data.replace(b" ", b"")
@@ -116,6 +126,16 @@ def test_markdown_has_a_title_metadata_and_sections():
     assert sections(document) == ["# First #", "Second", "## Third"]
 
 
+def test_markdown_knows_the_titles_above_a_section_and_where_its_code_is():
+    document = only(MARKDOWN, "text/markdown")
+    assert list(document.sections) == [("First",), ("Second",), ("Second", "Third")]
+    code = [document.text[start:end] for start, end in document.blocks]
+    assert code == ["```python\n# no heading\n```", "~~~\n```\n# none either\n~~~"]
+    nested = only("# a\n### b\n## c\n#\n### d\n# e", "text/markdown")
+    assert list(nested.sections) == [("a",), ("a", "b"), ("a", "c"), (), ("d",), ("e",)]
+    assert list(only("```\nnever closed", "text/markdown").blocks) == []
+
+
 def test_markdowns_first_heading_is_its_title():
     document = only("words\n\n## A `title` ##\n", "text/markdown")
     assert document.metadata["title"] == "A `title`"
@@ -153,6 +173,11 @@ def test_rst_has_a_title_and_sections():
     assert document.text == RST
     assert document.metadata == {"k": 1, "title": "The Title"}
     assert sections(document) == ["==========", ":mod:`json` --- JSON", "Sub"]
+    assert list(document.sections) == [
+        ("The Title",),
+        ("The Title", "json --- JSON"),
+        ("The Title", "json --- JSON", "Sub"),
+    ]
     plain = only(":mod:`json` --- the ``JSON`` `format <x>`__\n==========\n", "text/x-rst")
     assert plain.metadata["title"] == "json --- the JSON format"
 

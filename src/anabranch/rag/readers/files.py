@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from anabranch.errors import SourceError, UsageError
 from anabranch.rag.readers import media
-from anabranch.rag.readers._digest import hasher
-from anabranch.rag.types import Content
+from anabranch.rag.readers._digest import combined, hasher
+from anabranch.rag.types import Content, Fields
 
 MIB = 1 << 20
 HELD_BYTES = 8 * MIB
@@ -24,13 +24,14 @@ HELD_BYTES = 8 * MIB
 
 
 def find(
-    paths: Iterable[str | os.PathLike[str]], *, kinds: Collection[str] = tuple(media.KINDS)
+    paths: Iterable[str | os.PathLike[str]], *, kinds: Collection[str] = media.FOUND
 ) -> Walk:
     """The files under some paths, found while they are asked for.
 
     Args:
         paths: Files and folders. A file named here is taken whatever its suffix.
-        kinds: Which kinds to take from folders, of :data:`~anabranch.rag.readers.KINDS`.
+        kinds: Which kinds to take from folders, of :data:`~anabranch.rag.readers.KINDS`;
+            by default all but ``json``, which is settings more often than text.
 
     Raises:
         UsageError: A kind that does not exist.
@@ -58,7 +59,7 @@ class Walk:
         self,
         paths: Iterable[str | os.PathLike[str]],
         *,
-        kinds: Collection[str] = tuple(media.KINDS),
+        kinds: Collection[str] = media.FOUND,
     ) -> None:
         for kind in kinds:
             if kind not in media.KINDS:
@@ -68,7 +69,7 @@ class Walk:
         self.skipped = 0
         self.unlisted: list[str] = []
         self._paths = paths
-        self._types = {media.KINDS[kind] for kind in kinds}
+        self._types = {each for kind in kinds for each in media.KINDS[kind]}
         self._named: set[str] = set()
         self._walked: set[tuple[int, int]] = set()
         self._walked_paths: set[str] = set()
@@ -153,18 +154,20 @@ class FileReader:
     """Reads files.
 
     Never holds more than ``max_bytes`` of one file, never waits for a pipe or device,
-    and keeps its blocking work off the event loop. A plain-text, Markdown or
-    reStructuredText file above 8 MiB is given as its path, to be read piece by piece:
-    those may be of any size.
+    and keeps its blocking work off the event loop. Plain text, Markdown,
+    reStructuredText, source code, tables and JSON lines above 8 MiB are given as their
+    path, to be read piece by piece: those may be of any size.
 
     Args:
-        max_bytes: The largest HTML, PDF or Python file to read.
+        max_bytes: The largest HTML, PDF, DOCX or JSON file to read.
+        fields: Which fields of tables, JSON and JSON lines are text and which metadata.
     """
 
-    def __init__(self, max_bytes: int = 64 * MIB) -> None:
+    def __init__(self, max_bytes: int = 64 * MIB, *, fields: Fields | None = None) -> None:
         if max_bytes < 1:
             raise UsageError(f"max_bytes is {max_bytes}: it must be at least 1")
         self.max_bytes = max_bytes
+        self.fields = fields
 
     async def read(self, uri: str) -> Content:
         """The content of the file whose path is ``uri``.
@@ -182,7 +185,14 @@ class FileReader:
                 data, digest = self._hold(uri, media_type, file)
         except (OSError, ValueError) as error:
             raise SourceError(printable(uri), explain(error)) from error
-        return Content(uri=uri, media_type=media_type, digest=digest, data=data)
+        fields = self.fields if media_type in media.RECORDS else None
+        return Content(
+            uri=uri,
+            media_type=media_type,
+            digest=combined(digest, fields),
+            data=data,
+            fields=fields,
+        )
 
     def _hold(self, uri: str, media_type: str, file: BinaryIO) -> tuple[bytes | Path, str]:
         """The bytes, or the path of what is too much to hold, and the digest."""

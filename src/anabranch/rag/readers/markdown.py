@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.rag.readers import text
+from anabranch.rag.readers._sections import paths
 from anabranch.rag.types import Content, Document, Scalar
 
 _HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+|$)")
@@ -21,6 +23,8 @@ _FIELD = re.compile(r"([A-Za-z_][\w-]*):[ \t]+(\S.*)")
 
 def documents(content: Content) -> Iterator[Document]:
     """The text below the front matter, with a break at each heading outside code.
+
+    Each section knows its titles, outermost first; fenced code is a block.
 
     ``key: value`` lines of the front matter become metadata, as strings; what is nested
     or listed there is left out. The title is the front matter's, or the first heading.
@@ -38,13 +42,20 @@ def documents(content: Content) -> Iterator[Document]:
     body = source[start:]
     if not body.strip():
         return
-    found = list(headings(body))
+    found = scan(body)
     metadata = dict(content.metadata)
-    if title := next((title for _, title in found if title), None):
+    if title := next((title for _, _, title in found.headings if title), None):
         metadata["title"] = title
     metadata |= _fields(front[1]) if front else {}
-    breaks = [offset for offset, _ in found]
-    yield Document(content.uri, body, metadata, breaks, start)
+    yield Document(
+        content.uri,
+        body,
+        metadata,
+        [offset for offset, _, _ in found.headings],
+        start,
+        paths((level, title) for _, level, title in found.headings),
+        found.code,
+    )
 
 
 def _fields(front: str) -> dict[str, Scalar]:
@@ -57,26 +68,45 @@ def _fields(front: str) -> dict[str, Scalar]:
     }
 
 
-def headings(body: str) -> Iterator[tuple[int, str]]:
-    """The offset and the title of each heading."""
-    fence = ""
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What stands where in a text.
+
+    Attributes:
+        headings: The offset, the level from 1 and the title of each.
+        code: From the offset of each opening fence to behind its closing one.
+    """
+
+    headings: list[tuple[int, int, str]]
+    code: list[tuple[int, int]]
+
+
+def scan(body: str) -> Scan:
+    """The headings and the fenced code."""
+    found = Scan([], [])
+    fence, fence_offset = "", 0
     offset = 0
     before, before_offset = "", 0
     for line in body.split("\n"):
         paragraph = ""
+        end = offset + len(line)
         if fence:
             if _closes(line, fence):
                 fence = ""
+                found.code.append((fence_offset, end))
         elif opening := _opens(line):
-            fence = opening
+            fence, fence_offset = opening, offset
         elif match := _HEADING.match(line):
-            yield offset, _CLOSING.sub("", " " + line[match.end() :]).strip()
-        elif before and _UNDERLINE.match(line):
-            yield before_offset, before.strip()
+            title = _CLOSING.sub("", " " + line[match.end() :]).strip()
+            found.headings.append((offset, match[0].count("#"), title))
+        elif before and (under := _UNDERLINE.match(line)):
+            level = 1 if "=" in under[0] else 2
+            found.headings.append((before_offset, level, before.strip()))
         elif not _NO_PARAGRAPH.match(line):
             paragraph = line
         before, before_offset = paragraph, offset
-        offset += len(line) + 1
+        offset = end + 1
+    return found
 
 
 def _opens(line: str) -> str:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from anabranch.errors import SourceError
-from anabranch.rag.readers import html, markdown, media, pdf, pydoc, python, rst, text
-from anabranch.rag.types import Content, Document
+from anabranch.rag.readers import (
+    code,
+    docx,
+    html,
+    jsonlines,
+    markdown,
+    media,
+    pdf,
+    pydoc,
+    python,
+    rst,
+    tables,
+    text,
+)
+from anabranch.rag.types import Content, Document, Scalar
 
 _FORMATS: dict[str, Callable[[Content], Iterator[Document]]] = {
     media.TEXT: text.documents,
@@ -15,7 +28,14 @@ _FORMATS: dict[str, Callable[[Content], Iterator[Document]]] = {
     media.RST: rst.documents,
     media.HTML: html.documents,
     media.PDF: pdf.documents,
-    media.PYTHON: python.documents,
+    media.DOCX: docx.documents,
+    media.CSV: tables.documents,
+    media.TSV: tables.documents,
+    media.JSON: jsonlines.documents,
+    media.JSON_LINES: jsonlines.documents,
+    media.PYTHON: code.documents,
+    media.CODE: code.documents,
+    media.DOCSTRINGS: python.documents,
     media.PYDOC: pydoc.documents,
 }
 
@@ -45,14 +65,25 @@ def _writable(document: Document) -> Document:
 
     No encoding can write them down. Offsets stay: each is replaced by a question mark.
     """
-    title = document.metadata.get("title")
-    if _is_writable(document.text) and (not isinstance(title, str) or _is_writable(title)):
+    if _is_writable(document.text) and all(map(_is_writable, _said(document))):
         return document
-    metadata = {
-        key: _written(value) if isinstance(value, str) else value
-        for key, value in document.metadata.items()
-    }
-    return replace(document, text=_written(document.text), metadata=metadata)
+    return replace(
+        document,
+        text=_written(document.text),
+        metadata={name: _written_value(each) for name, each in document.metadata.items()},
+        sections=[tuple(map(_written, titles)) for titles in document.sections],
+    )
+
+
+def _said(document: Document) -> Iterator[str]:
+    """Every text in a document's metadata and sections."""
+    for value in document.metadata.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Sequence):
+            yield from (each for each in value if isinstance(each, str))
+    for titles in document.sections:
+        yield from titles
 
 
 def _is_writable(text: str) -> bool:
@@ -61,6 +92,14 @@ def _is_writable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _written_value(value: Scalar | Sequence[Scalar]) -> Scalar | Sequence[Scalar]:
+    if isinstance(value, str):
+        return _written(value)
+    if isinstance(value, Sequence):
+        return [_written(each) if isinstance(each, str) else each for each in value]
+    return value
 
 
 def _written(text: str) -> str:

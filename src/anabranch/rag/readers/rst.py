@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anabranch.rag.readers import text
+from anabranch.rag.readers._sections import paths
 from anabranch.rag.types import Content, Document
 
 _ADORNMENT = re.compile(r"([!-/:-@[-`{-~])\1+$")
@@ -30,16 +31,25 @@ def documents(content: Content) -> Iterator[Document]:
     found = list(headings(body))
     metadata = dict(content.metadata)
     if found:
-        metadata["title"] = found[0][1]
-    yield Document(content.uri, body, metadata, [offset for offset, _ in found])
+        metadata["title"] = found[0][2]
+    yield Document(
+        content.uri,
+        body,
+        metadata,
+        [offset for offset, _, _ in found],
+        sections=paths((level, title) for _, level, title in found),
+    )
 
 
-def headings(body: str) -> Iterator[tuple[int, str]]:
-    """The offset of each section, at its overline if it has one, and its title.
+def headings(body: str) -> Iterator[tuple[int, int, str]]:
+    """The offset of each section, at its overline if it has one, its level and its title.
 
-    An underline is a run of one punctuation character at least as long as the title, or
-    of four; the title stands under a blank line or under the same run.
+    The first kind of line is that of level 1, the next new one that of level 2, and so
+    on; with an overline it is another kind. An underline is a run of one punctuation
+    character at least as long as the title, or of four; the title stands under a blank
+    line or under the same run.
     """
+    kinds: list[tuple[str, bool]] = []
     above, above_offset = "", 0
     title, title_offset = "", 0
     offset = 0
@@ -47,7 +57,11 @@ def headings(body: str) -> Iterator[tuple[int, str]]:
         line = raw.rstrip()
         if _is_adornment(line) and _underlines(line, title, above):
             overlined = above == line
-            yield above_offset if overlined else title_offset, plain(title)
+            kind = (line[0], overlined)
+            if kind not in kinds:
+                kinds.append(kind)
+            place = above_offset if overlined else title_offset
+            yield place, kinds.index(kind) + 1, plain(title)
         above, above_offset = title, title_offset
         title, title_offset = line, offset
         offset += len(raw) + 1

@@ -125,7 +125,7 @@ class StandardLibrary:
                 data = path.read_bytes()
             except OSError as error:
                 raise SourceError(uri, explain(error)) from error
-            media_type = media.PYTHON
+            media_type = media.DOCSTRINGS
         elif _is_binary(name):
             data = _json(_render(uri, name))
             media_type = media.PYDOC

@@ -11,12 +11,15 @@ from typing import BinaryIO
 
 from anabranch.errors import SourceError
 from anabranch.rag.readers import _encoding
-from anabranch.rag.readers._digest import hasher
+from anabranch.rag.readers._digest import combined, hasher
 from anabranch.rag.readers.files import explain, open_regular
 from anabranch.rag.types import Content, Document
 
 PART_CHARACTERS = 256 * 1024
 """The most characters in one document of a text that is read in parts."""
+
+LINE_CHARACTERS = 16 * 1024 * 1024
+"""The longest line of a text that is read line by line."""
 
 _SAMPLE = 64 * 1024
 # What text files hold besides these: tab, newline, form feed, return, and the escape and
@@ -59,6 +62,36 @@ def read(content: Content) -> str:
     text = _encoding.decode(data, encoding)
     _require_text(content.uri, text)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def lines(content: Content) -> Iterator[str]:
+    r"""The lines of a text of any size, each with its ``\n``, without holding the whole.
+
+    Raises:
+        SourceError: It is not text, or a line is too long to be one; or, after the last
+            line, the file has changed.
+    """
+    if isinstance(content.data, Path):
+        pieces = _stream(content, content.data)
+    else:
+        # StringIO would copy it; splitting at once would make a string of every line.
+        whole = read(content)
+        step = _encoding.SLICE
+        pieces = (whole[at : at + step] for at in range(0, len(whole), step))
+    rest = ""
+    for piece in pieces:
+        # Not splitlines(), which takes form feeds and others for ends of lines.
+        found = (rest + piece).split("\n")
+        rest = found.pop()
+        if len(rest) > LINE_CHARACTERS:
+            raise SourceError(
+                content.uri,
+                f"holds a line of more than {LINE_CHARACTERS:,} characters, which is "
+                "none: check what it is",
+            )
+        yield from (f"{line}\n" for line in found)
+    if rest:
+        yield rest
 
 
 def held(content: Content) -> bytes:
@@ -132,7 +165,7 @@ def _stream(content: Content, path: Path) -> Iterator[str]:
             yield decoder.decode(b"", final=True)
     except (OSError, ValueError) as error:
         raise SourceError(content.uri, explain(error)) from error
-    if running.hexdigest() != content.digest:
+    if combined(running.hexdigest(), content.fields) != content.digest:
         raise SourceError(content.uri, "changed while it was being read: index it again")
 
 

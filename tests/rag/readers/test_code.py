@@ -1,0 +1,175 @@
+"""Source code."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.rag.readers import documents
+from anabranch.rag.readers.media import CODE, LANGUAGES, PYTHON
+from anabranch.rag.types import Content, Document
+
+
+def read(source: str | bytes, name: str) -> list[Document]:
+    data = source.encode() if isinstance(source, str) else source
+    media_type = PYTHON if name.endswith(".py") else CODE
+    return list(
+        documents(Content(uri=f"/x/{name}", media_type=media_type, digest="", data=data))
+    )
+
+
+def names(source: str, name: str) -> list[str]:
+    (document,) = read(source, name)
+    return [".".join(titles) for titles in document.sections]
+
+
+PYTHON_SOURCE = """\
+import os
+
+# What a thing is.
+@decorated
+class Thing:
+    def method(self):
+        def inner(): ...
+
+    async def waits(self): ...
+
+def after(): ...
+"""
+
+
+def test_python_is_its_source_with_a_break_at_each_definition():
+    (document,) = read(PYTHON_SOURCE, "mod.py")
+    assert document.text == PYTHON_SOURCE
+    assert document.metadata == {"title": "mod.py", "language": "python"}
+    bounds = [*document.breaks, len(PYTHON_SOURCE)]
+    pieces = [PYTHON_SOURCE[one:two].split("\n", 1)[0] for one, two in pairwise(bounds)]
+    assert pieces == [
+        "# What a thing is.",
+        "    def method(self):",
+        "        def inner(): ...",
+        "    async def waits(self): ...",
+        "def after(): ...",
+    ]
+    assert list(document.sections) == [
+        ("Thing",),
+        ("Thing", "method"),
+        ("Thing", "method", "inner"),
+        ("Thing", "waits"),
+        ("after",),
+    ]
+
+
+def test_what_no_longer_parses_is_read_all_the_same():
+    assert names("def old(x):\n    print x\nclass (:\ndef half(", "a.py") == ["old", "half"]
+
+
+def test_the_encoding_that_python_declares_is_honoured():
+    source = "#!/usr/bin/python\n# -*- coding: koi8-r -*-\nx = 'да'\n"
+    assert read(source.encode("koi8-r"), "a.py")[0].text == source
+    assert read(b"# coding: nonsense\nx = 1\n", "a.py")[0].text.endswith("x = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        (
+            "a.c",
+            (
+                "#include <x.h>\nstatic const char *find(const char *name, int n)\n{\n"
+                "    if (a && (b)) {\n    return call(a,\n       b);\n}\nstruct point {\n};\n"
+                "int main(void) {\n  x = foo(1);\n}\nvoid declared(int);\n"
+            ),
+            ["find", "point", "main"],
+        ),
+        (
+            "a.java",
+            (
+                "@Deprecated\npublic final class Box<T> {\n    @Override\n"
+                "    public <T> List<T> all(int a,\n        int b) {\n      while (x) {\n"
+                "    return new Thing(\n }\n    interface Inner {}\n}"
+            ),
+            ["Box", "Box.all", "Box.Inner"],
+        ),
+        (
+            "a.go",
+            "func Plain(a int) int {\n}\nfunc (b *Box) Open() error {\n}\ntype Box struct {",
+            ["Plain", "Open", "Box"],
+        ),
+        (
+            "a.rs",
+            (
+                "#[derive(Debug)]\npub(crate) struct P<T>;\nimpl<T> P<T> {\n"
+                "    pub async fn go(&self) {}\n}\nfn free() {}"
+            ),
+            ["P", "P", "P.go", "free"],
+        ),
+        (
+            "a.ts",
+            (
+                "export default class A {\n  async load(url: string): Promise<void> {\n"
+                "    if (x) {\n  }\n}\nexport const add = (a, b) => a + b;\n"
+                "function* gen() {}\ninterface B {}\nconst n = 3;\n"
+            ),
+            ["A", "A.load", "add", "gen", "B"],
+        ),
+        ("a.rb", "module M\n  class C\n    def self.go!\n", ["M", "M.C", "M.C.self.go"]),
+        ("a.sh", "one() {\n}\nfunction two {\n}\n", ["one", "two"]),
+        (
+            "a.sql",
+            "CREATE TABLE IF NOT EXISTS a.b (x int);\ncreate or replace view v as select",
+            ["a.b", "v"],
+        ),
+        ("a.R", "f <- function(x) x\ny <- 3", ["f"]),
+        (
+            "a.kt",
+            "fun <T> one() = 1\nprivate fun two() {}\nobject O {",
+            ["one", "two", "O"],
+        ),
+        ("a.lua", "local function a.b()\nfunction c:d()", ["a.b", "c:d"]),
+        (
+            "a.php",
+            "<?php\nabstract class A {\n  public static function b() {",
+            ["A", "A.b"],
+        ),
+    ],
+)
+def test_definitions_are_found_in(name: str, source: str, expected: list[str]):
+    assert names(source, name) == expected
+
+
+def test_what_a_program_wrote_in_one_line_is_no_document():
+    assert read("var a=1;" * 1000, "min.js") == []
+    assert read("var a = 1;\n" * 1000, "a.js") != []
+
+
+@pytest.mark.parametrize("suffix", [".py", *" ".join(LANGUAGES.values()).split()])
+@given(
+    source=st.text(
+        st.sampled_from("def class fn func ({[]})*&:;,=<>@#/-\n\n\n\t ab")
+        | st.characters(codec="utf-8", exclude_categories=["Cc"]),
+        max_size=300,
+    )
+)
+def test_any_text_is_kept_whole_with_ascending_breaks(suffix: str, source: str):
+    if len(source) > 20 and source.count("\ufffd") * 20 > len(source):
+        return
+    for document in read(source + "\n", f"a{suffix}"):
+        assert document.text == source + "\n"
+        assert list(document.breaks) == sorted(set(document.breaks))
+        assert len(document.breaks) == len(document.sections)
+        assert all(0 <= offset < len(source) for offset in document.breaks)
+
+
+@pytest.mark.parametrize("suffix", [".c", ".ts", ".rs", ".sql", ".py"])
+def test_no_line_takes_long_however_it_is_made(suffix: str):
+    for hostile in (
+        "a " * 100_000,
+        "a" * 200_000,
+        "fn" + "(" * 100_000,
+        "a" + " " * 200_000,
+    ):
+        read(f"{hostile}\n" + "\n" * 2_000, f"a{suffix}")
