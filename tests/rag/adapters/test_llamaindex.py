@@ -455,6 +455,9 @@ def test_a_retriever_of_ours_is_one_of_theirs(tmp_path: Path):
             assert scored_node.score == hit.score
             [back] = await llamaindex.retriever(theirs).retrieve("lakes")
             assert (back.source, back.start, back.end) == ("a", 12, 22)
+            both = FusionRetriever([ours, llamaindex.retriever(theirs)])
+            [fused] = await both.retrieve("lakes")
+            assert len(fused.ranks) == 2, "there and back again it is the same passage"
             filtered = llamaindex.to_retriever(ours, where="lang == 'de'")
             assert await filtered.aretrieve("lakes") == []
 
