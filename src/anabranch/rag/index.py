@@ -61,7 +61,7 @@ async def index(
     """
     check_count("chunk_tokens", chunk_tokens)
     folder = Path(into)
-    embedder = await _embedder(folder, model)
+    embedder = await embedder_for(folder, model)
     splitter = TokenSplitter(
         embedder.tokenizer,
         max_tokens=min(chunk_tokens, embedder.max_tokens),
@@ -108,7 +108,13 @@ async def open_index(
         yield FusionRetriever(both, **options)
 
 
-async def _embedder(folder: Path, name: str | None) -> LocalEmbedder:
+async def embedder_for(folder: Path, name: str | None) -> LocalEmbedder:
+    """The local model of this name; by default the one that the index was made with.
+
+    Raises:
+        UsageError: There is no such model.
+        ImportError: Its extra is not installed.
+    """
     if name is None and (folder / FILE).is_file():
         async with await SqliteStore.open(folder) as store:
             name = await store.model()
