@@ -185,6 +185,8 @@ class HttpCache:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
+            # What must not be kept any more is not left in free pages either.
+            db.execute("PRAGMA secure_delete = ON")
             _check_format(db)
             db.executescript(_SCHEMA)
             (self._size,) = db.execute(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MOST_REDIRECTS: Final = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Headers that must not go where a redirect leads.
+_FOR_ONE_SITE = frozenset({"authorization", "cookie"})
 _TYPES = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 Check = Callable[[str, Mapping[str, str]], None]
@@ -237,8 +239,10 @@ class Fetcher:
         stored = await self._cache.get(url, self._user_agent)
         if stored is None:
             answer = await self._politely(wanted, url, {})
-            await self._keep(answer)
+            await self._keep(wanted, answer)
             return answer
+        if len(stored.body) > wanted.size.most_bytes:
+            raise _too_large(wanted, f"is {megabytes(len(stored.body))}")
         known = Answer(url, 200, stored.headers, stored.body, is_stored=True)
         if freshness.is_fresh(stored.headers, stored=stored.stored, now=self._clock.now()):
             return known
@@ -246,12 +250,16 @@ class Fetcher:
         answer = await self._politely(wanted, url, asking)
         if answer.status == 304 and asking:
             return await self._confirmed(known, answer)
-        await self._keep(answer, replacing=True)
+        await self._keep(wanted, answer, replacing=True)
         return answer
 
-    async def _keep(self, answer: Answer, *, replacing: bool = False) -> None:
+    async def _keep(
+        self, wanted: Wanted, answer: Answer, *, replacing: bool = False
+    ) -> None:
         assert self._cache is not None
-        if freshness.may_store(answer.status, answer.headers):
+        # What may have been cut is not the page.
+        is_whole = not wanted.size.is_cut or len(answer.body) < wanted.size.most_bytes
+        if is_whole and freshness.may_store(answer.status, answer.headers):
             response = Stored(answer.headers, answer.body, self._clock.now())
             await self._cache.put(answer.url, self._user_agent, response)
         elif replacing:
@@ -305,6 +313,35 @@ class Fetcher:
     def wait_s(self, host: str) -> float:
         """Seconds until a host may be asked."""
         return self._pace.wait_s(host, self._clock.monotonic())
+
+    async def exchange(
+        self, url: str, *, method: str, headers: Mapping[str, str], data: bytes | None
+    ) -> Answer:
+        """One request of a browser's, after redirects: in its turn, without retries.
+
+        Raises:
+            SourceError: There is no answer, or it is too large.
+        """
+        wanted = Wanted(url, None, self.size)
+        try:
+            here = normalise(url)
+        except ValueError as error:
+            raise SourceError(url, str(error)) from error
+        met = [here]
+        while True:
+            async with self.turn(url, here):
+                answer = await self.request(
+                    wanted, here, method=method, headers=headers, data=data
+                )
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or location is None:
+                return answer
+            there = _next(url, here, location, met, MOST_REDIRECTS)
+            if answer.status in (301, 302, 303) and method != "HEAD":
+                method, data = "GET", None
+            if origin(there) != origin(here):
+                headers = {n: t for n, t in headers.items() if n not in _FOR_ONE_SITE}
+            here = there
 
     async def sleep(self, seconds: float) -> None:
         """Wait, by the reader's clock."""

@@ -10,6 +10,8 @@ from typing import Final
 STEP_BYTES: Final = 256 * 1024
 
 ACCEPTED: Final = "gzip, deflate"
+# How zlib is told what the bytes are.
+_GZIP, _ZLIB, _RAW = 31, 15, -15
 
 
 class Unpacker:
@@ -23,13 +25,13 @@ class Unpacker:
     """
 
     def __init__(self, coding: str) -> None:
-        self._coding = coding.strip().lower()
-        known = {"": 0, "identity": 0, "gzip": 31, "x-gzip": 31, "deflate": 15}
-        if self._coding not in known:
+        name = coding.strip().lower().removeprefix("x-")
+        if name not in ("", "identity", "gzip", "deflate"):
             raise ValueError(f"is packed as {coding}, which was not asked for")
-        window = known[self._coding]
-        self._inflater = zlib.decompressobj(window) if window else None
-        self._begun = False
+        self._is_plain = name in ("", "identity")
+        self._is_deflate = name == "deflate"
+        self._head = b""
+        self._inflater: zlib._Decompress | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What ``data`` unpacks to, lazily: a bomb goes off only as far as it is asked.
@@ -37,34 +39,40 @@ class Unpacker:
         Raises:
             ValueError: It cannot be unpacked.
         """
-        if self._inflater is None:
+        if self._is_plain:
             yield data
             return
+        if self._inflater is None:
+            # Two bytes tell what it is.
+            data = self._head = self._head + data
+            if len(data) < 2:
+                return
+            self._inflater = zlib.decompressobj(self._window(data))
         while data:
-            yield self._step(data)
+            try:
+                yield self._inflater.decompress(data, STEP_BYTES)
+            except zlib.error as error:
+                raise ValueError("could not be unpacked") from error
             # Several members in a row are one file.
             if self._inflater.eof and (data := self._inflater.unused_data):
-                self._inflater = zlib.decompressobj(31)
+                self._inflater = zlib.decompressobj(_GZIP)
             else:
                 data = self._inflater.unconsumed_tail
 
-    def _step(self, data: bytes) -> bytes:
-        assert self._inflater is not None
-        try:
-            piece = self._inflater.decompress(data, STEP_BYTES)
-        except zlib.error as error:
-            # Some servers mean raw deflate, without the header that the standard asks for.
-            if self._coding != "deflate" or self._begun:
-                raise ValueError("could not be unpacked") from error
-            self._coding, self._inflater = "raw", zlib.decompressobj(-15)
-            return self._step(data)
-        self._begun = True
-        return piece
+    def _window(self, head: bytes) -> int:
+        if not self._is_deflate:
+            return _GZIP
+        # Some servers mean raw deflate, without the header that the standard asks for.
+        # Source of what the header looks like: RFC 1950, 2.2.
+        has_header = head[0] & 15 == 8 and int.from_bytes(head[:2], "big") % 31 == 0
+        return _ZLIB if has_header else _RAW
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing at the end."""
-        return self._inflater is None or self._inflater.eof or not self._begun
+        """Whether nothing is missing at the end; nothing at all is complete."""
+        if self._inflater is None:
+            return self._is_plain or not self._head
+        return self._inflater.eof
 
 
 def unpacked(data: bytes, most: int) -> bytes:
@@ -77,9 +85,12 @@ def unpacked(data: bytes, most: int) -> bytes:
         return data
     pieces: list[bytes] = []
     size = 0
-    for piece in Unpacker("gzip").feed(data):
+    unpacker = Unpacker("gzip")
+    for piece in unpacker.feed(data):
         size += len(piece)
         if size > most:
             raise ValueError(f"unpacks to more than {most:,} bytes")
         pieces.append(piece)
+    if not unpacker.is_complete:
+        raise ValueError("it breaks off")
     return b"".join(pieces)

@@ -154,11 +154,16 @@ def _limit(text: str) -> str:
 
 
 def _split(text: str) -> SplitResult:
+    parts = urlsplit("")
     try:
         parts = urlsplit(text)
         _ = parts.port
+        # A backslash is a slash to some, and so makes another host.
+        is_valid = "\\" not in parts.netloc
     except ValueError:
-        raise ValueError("is not a valid address: check its spelling") from None
+        is_valid = False
+    if not is_valid:
+        raise ValueError("is not a valid address: check its spelling")
     return parts
 
 

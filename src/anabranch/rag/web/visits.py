@@ -11,6 +11,7 @@ from urllib.parse import urldefrag
 from anabranch.rag.readers import media
 from anabranch.rag.types import Content, Scalar
 from anabranch.rag.web import main_text
+from anabranch.rag.web.browser import Browser
 from anabranch.rag.web.fetch import Admit, Answer, Fetcher
 from anabranch.rag.web.outline import Outline
 from anabranch.rag.web.pages import check_kind, content_of, outline_of
@@ -43,12 +44,16 @@ class Visitor:
         concurrency: Pages in hand at once.
         outline: Whether headings and links are kept as metadata.
         main_text: Whether what surrounds the main text is removed.
+
+    Attributes:
+        browser: What renders pages of HTML, if anything does.
     """
 
     def __init__(
         self, fetcher: Fetcher, *, concurrency: int, outline: bool, main_text: bool
     ) -> None:
         self.fetcher = fetcher
+        self.browser: Browser | None = None
         self.concurrency = concurrency
         self._outline = outline
         self._main_text = main_text
@@ -73,6 +78,9 @@ class Visitor:
             url, check=lambda at, headers: check_kind(url, at, headers), admit=admit
         )
         content = await content_of(url, answer, {"url": _shown(url, answer)})
+        if self.browser is not None and content.media_type == media.HTML:
+            answer = await self.browser.render(url, answer, self.fetcher)
+            content = await content_of(url, answer, {"url": _shown(url, answer)})
         wanted = outlined or self._outline
         found = await outline_of(content, answer) if wanted else Outline()
         return Page(content, answer.url, found)
