@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from anabranch.jobs import amap
 from anabranch.rag.filters import Filter, as_filter
 from anabranch.rag.retrievers.gathering import Gathering
@@ -26,7 +28,7 @@ class _SearchesMany(Protocol):
 
     async def search_many(
         self,
-        vectors: Sequence[Vectors],
+        vectors: Vectors,
         *,
         k: int,
         where: Where | None = None,
@@ -110,7 +112,10 @@ class VectorRetriever:
 
         async def many(some: Sequence[Vectors]) -> Sequence[Sequence[Hit]]:
             assert isinstance(store, _SearchesMany)
-            return await store.search_many(some, k=search.k, where=search.where, name=name)
+            stacked = np.stack(some)
+            return await store.search_many(
+                stacked, k=search.k, where=search.where, name=name
+            )
 
         if isinstance(store, _SearchesMany):
             return await _together(many, one, vectors)
