@@ -29,8 +29,18 @@ from anabranch.rag.filters import (
 )
 from anabranch.rag.fusion import FusionRule, Placed, min_max, reciprocal_rank
 from anabranch.rag.index import index, open_index
+from anabranch.rag.keeping import keep_up
 from anabranch.rag.pipeline import Pipeline, Report
-from anabranch.rag.readers import FileReader, StandardLibrary, WebReader, documents, find
+from anabranch.rag.readers import (
+    BrowserReader,
+    Changes,
+    FileReader,
+    StandardLibrary,
+    Watch,
+    WebReader,
+    documents,
+    find,
+)
 from anabranch.rag.retrievers import (
     CrossEncoder,
     Expander,
@@ -67,6 +77,8 @@ __all__ = [
     "MODELS",
     "All",
     "BedrockEmbedder",
+    "BrowserReader",
+    "Changes",
     "Chunk",
     "Compare",
     "Contains",
@@ -111,11 +123,13 @@ __all__ = [
     "TokenSplitter",
     "VectorRetriever",
     "VectorStore",
+    "Watch",
     "WebReader",
     "as_filter",
     "documents",
     "find",
     "index",
+    "keep_up",
     "local_embedder",
     "matches",
     "min_max",

@@ -13,7 +13,7 @@ from typing import Self
 from anabranch.errors import SourceError, UsageError
 from anabranch.rag import plan
 from anabranch.rag.readers import FileReader, StandardLibrary, Walk, WebReader, find
-from anabranch.rag.types import Content, Reader
+from anabranch.rag.types import Content, Fields, Reader
 from anabranch.rag.web.urls import host_and_port, normalise
 
 # Names found in one turn of a thread.
@@ -33,6 +33,7 @@ class Sources:
         names: The names.
         allow_private: Hosts of URLs that need not be on the public internet, or True for
             all: see :class:`~anabranch.rag.WebReader`.
+        fields: Which fields of tables, JSON and JSON lines are text and which metadata.
 
     Raises:
         UsageError: A name is empty, or a URL of another kind.
@@ -43,6 +44,7 @@ class Sources:
         names: Sequence[str | os.PathLike[str]],
         *,
         allow_private: bool | Collection[str] = False,
+        fields: Fields | None = None,
     ) -> None:
         texts = [os.fspath(name) for name in names]
         for name in texts:
@@ -61,7 +63,7 @@ class Sources:
         known = {*self._urls, *modules}
         self._paths = [name for name in texts if name not in known]
         self._walk: Walk | None = None
-        self._files = FileReader()
+        self._files = FileReader(fields=fields)
         self._library = StandardLibrary()
         self._allow_private = allow_private
         self._web: Reader | None = None
@@ -98,6 +100,11 @@ class Sources:
         return await asyncio.to_thread(
             lambda: sum(1 for _ in self._names(find(self._paths)))
         )
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Those names that are files and folders, as they were given."""
+        return tuple(self._paths)
 
     @property
     def skipped(self) -> int:

@@ -8,18 +8,23 @@
             ...
 """
 
+from anabranch.rag.readers.browser import BrowserReader
 from anabranch.rag.readers.files import FileReader, Walk, find
 from anabranch.rag.readers.media import KINDS
 from anabranch.rag.readers.parse import MEDIA_TYPES, documents
 from anabranch.rag.readers.stdlib import StandardLibrary
+from anabranch.rag.readers.watching import Changes, Watch
 from anabranch.rag.readers.web import WebReader
 
 __all__ = [
     "KINDS",
     "MEDIA_TYPES",
+    "BrowserReader",
+    "Changes",
     "FileReader",
     "StandardLibrary",
     "Walk",
+    "Watch",
     "WebReader",
     "documents",
     "find",
