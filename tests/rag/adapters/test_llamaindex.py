@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from llama_index.core import SimpleDirectoryReader, VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.extractors import BaseExtractor
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.node_parser.interface import NodeParser, TextSplitter
@@ -23,6 +24,7 @@ from llama_index.core.schema import (
     NodeRelationship,
     NodeWithScore,
     TextNode,
+    TransformComponent,
 )
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import (
@@ -138,6 +140,63 @@ def test_the_fingerprint_of_a_splitter_tells_its_settings():
     assert of(tokenizer=words) != of(tokenizer=letters)
     assert of() != llamaindex.splitter(Words()).fingerprint
     assert llamaindex.splitter(Words(), fingerprint="mine").fingerprint == "mine"
+
+
+# -- transformations
+
+
+class Shouting(TransformComponent):
+    """Synchronous, with an asynchronous name that is inherited."""
+
+    mark: str = "!"
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        assert threading.current_thread() is not threading.main_thread()
+        [node] = nodes
+        made = {**node.metadata, "loud": True}
+        text = node.get_content().upper() + self.mark
+        return [] if text.startswith("DROP") else [TextNode(text=text, metadata=made)]
+
+
+class Counting(BaseExtractor):
+    async def aextract(self, nodes: Sequence[BaseNode]) -> list[dict[str, Any]]:
+        await asyncio.sleep(0)
+        assert threading.current_thread() is threading.main_thread()
+        return [{"letters": len(node.get_content())} for node in nodes]
+
+
+def test_transformations_are_stages_of_a_pipeline(tmp_path: Path):
+    async def run(mark: str) -> rag.Report:
+        embedder = HashEmbedder()
+        shelf = Shelf({"a": "one\ndrop me\nthree"})
+        async with await SqliteStore.create(tmp_path / "index", embedder) as store:
+            report = await Pipeline(
+                reader=shelf,
+                splitter=LineSplitter(),
+                embedder=embedder,
+                store=store,
+                chunks=[
+                    llamaindex.stage(Shouting(mark=mark)),
+                    llamaindex.stage(Counting(show_progress=False), concurrency=4),
+                ],
+            ).run(shelf.names())
+            found = [passage.chunk async for passage in store.passages()]
+        assert not report.broken, report.broken
+        assert [(c.text, c.start, c.end) for c in found] == [
+            (f"ONE{mark}", 0, 3),
+            (f"THREE{mark}", 12, 17),
+        ]
+        assert found[0].metadata == {"loud": True, "letters": 4}
+        return report
+
+    assert asyncio.run(run("!")).new == 1
+    assert asyncio.run(run("!")).unchanged == 1
+    assert asyncio.run(run("?")).changed == 1
+
+
+def test_what_has_a_place_of_its_own_is_no_stage():
+    with pytest.raises(UsageError, match=r"adapt it with llamaindex\.splitter"):
+        llamaindex.stage(Words())
 
 
 # -- readers

@@ -5,6 +5,7 @@ LlamaIndex                    here                by
 ============================  ==================  =========================================
 ``BaseEmbedding``             ``Embedder``        ``await embedder(theirs)``
 ``NodeParser``                ``Splitter``        ``splitter(theirs)``
+``TransformComponent``        ``Stage``           ``stage(theirs)``
 ``BaseReader``                sources, reader     ``sources(theirs)``, ``reader(load)``
 ``BaseRetriever``             ``Retriever``       ``retriever(theirs)``
 ``BasePydanticVectorStore``   ``Retriever``       ``store_retriever(theirs, embedder)``
@@ -32,6 +33,7 @@ from anabranch.rag.adapters.llamaindex.inward import (
     retriever,
     sources,
     splitter,
+    stage,
     store_retriever,
 )
 from anabranch.rag.adapters.llamaindex.mirror import MirroredStore
@@ -49,6 +51,7 @@ __all__ = [
     "retriever",
     "sources",
     "splitter",
+    "stage",
     "store_retriever",
     "to_embedding",
     "to_filters",

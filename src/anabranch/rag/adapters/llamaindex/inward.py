@@ -11,13 +11,14 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from typing import Any, TypeAlias, cast
+from dataclasses import replace
+from typing import Any, TypeAlias, Unpack, cast
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.readers.base import BaseReader
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, TransformComponent
 from llama_index.core.schema import Document as TheirDocument
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -27,12 +28,14 @@ from llama_index.core.vector_stores.types import (
 )
 
 from anabranch.errors import UsageError
+from anabranch.jobs import JobOptions
 from anabranch.rag.adapters.calls import Calls, is_async, overrides
 from anabranch.rag.adapters.embedding import AdaptedEmbedder, Model, check_concurrency
 from anabranch.rag.adapters.identity import class_name
 from anabranch.rag.adapters.identity import digest as digest_of
 from anabranch.rag.adapters.llamaindex.filters import to_filters
 from anabranch.rag.adapters.llamaindex.records import (
+    chunk_node,
     document_of,
     hit_of,
     loaded,
@@ -43,7 +46,8 @@ from anabranch.rag.adapters.records import metadata_of
 from anabranch.rag.adapters.retrieving import AdaptedRetriever, Found
 from anabranch.rag.adapters.splitting import AdaptedSplitter, Passage
 from anabranch.rag.filters import Filter
-from anabranch.rag.types import Document, Embedder
+from anabranch.rag.stages import Stage
+from anabranch.rag.types import Chunk, Document, Embedder
 
 Load: TypeAlias = Callable[[str], Sequence[TheirDocument]]
 LoadAsync: TypeAlias = Callable[[str], Awaitable[Sequence[TheirDocument]]]
@@ -134,6 +138,60 @@ def splitter(theirs: NodeParser, *, fingerprint: str | None = None) -> AdaptedSp
             yield text_of(node), start, metadata_of(node.metadata)
 
     return AdaptedSplitter(cut, fingerprint=fingerprint or f"adapted-{digest_of(theirs)}")
+
+
+def stage(
+    theirs: TransformComponent,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    cached: bool = False,
+    **options: Unpack[JobOptions],
+) -> Stage[Chunk]:
+    """A LlamaIndex transformation, such as a metadata extractor, as a stage on chunks.
+
+    Each chunk is given to it as one node, so what looks at neighbours finds none. Its
+    asynchronous call is awaited if it is more than a name for the synchronous one, which
+    runs in a thread. What it makes of a chunk keeps the chunk's place in the document.
+
+    Args:
+        theirs: The transformation.
+        name: Unique in the pipeline; by default that of its class.
+        version: Changes whenever it would give something else. By default of the class and
+            its plain settings.
+        cached: As for :class:`~anabranch.rag.Stage`.
+        **options: As for :class:`~anabranch.rag.Stage`.
+
+    Raises:
+        UsageError: It is a node parser or an embedding, which have a place of their own.
+    """
+    for kind, place in ((NodeParser, "splitter"), (BaseEmbedding, "embedder")):
+        if isinstance(theirs, kind):
+            raise UsageError(
+                f"a {type(theirs).__name__} is no stage: adapt it with llamaindex.{place}, "
+                f"and give it to the pipeline as its {place}"
+            )
+
+    def made(chunk: Chunk, nodes: Sequence[BaseNode]) -> Sequence[Chunk]:
+        return [
+            replace(chunk, text=text, metadata=metadata_of(node.metadata))
+            for node in nodes
+            if (text := text_of(node)).strip()
+        ]
+
+    async def awaited(chunk: Chunk) -> Sequence[Chunk]:
+        return made(chunk, await theirs.acall([chunk_node(chunk)]))
+
+    def called(chunk: Chunk) -> Sequence[Chunk]:
+        return made(chunk, theirs([chunk_node(chunk)]))
+
+    return Stage(
+        name or type(theirs).__name__,
+        awaited if is_async(type(theirs), TransformComponent, "acall") else called,
+        version=version or f"adapted-{digest_of(theirs)}",
+        cached=cached,
+        **options,
+    )
 
 
 def sources(theirs: BaseReader, *args: Any, **kwargs: Any) -> LoadedSources:

@@ -83,6 +83,17 @@ def node_of(found: Hit) -> TextNode:
     )
 
 
+def chunk_node(chunk: Chunk) -> TextNode:
+    """A passage as a node for their transformations."""
+    return _node(
+        str(uuid5(NAMESPACE_URL, f"{chunk.document_id}#{chunk.start}-{chunk.end}")),
+        chunk.document_id,
+        chunk.text,
+        (chunk.start, chunk.end),
+        chunk.metadata,
+    )
+
+
 def stored_node(uri: str, number: int, chunk: Chunk, vector: Vectors) -> TextNode:
     """A passage as a node for their store, with an id that is the same on every run."""
     node = _node(
