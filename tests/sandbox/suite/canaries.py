@@ -30,6 +30,7 @@ import contextlib
 import copy
 import decimal
 import os
+import random
 import secrets
 import select
 import signal
@@ -113,6 +114,7 @@ class Canaries:
             os.environ[_ENV] = _ENV_SECRET
             self._cleanup.callback(os.environ.pop, _ENV, None)
         self._cleanup.callback(_forget_kept)
+        random.Random("seed")  # Python 3.13 imports into random when a text is the seed
         self._state = _host_state()
         self._settings = _host_settings()
         return self
