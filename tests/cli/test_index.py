@@ -130,6 +130,9 @@ class TestAList:
         (["python:nope"], 2, "no module 'nope'"),
         (["docs", "--null"], 2, "--null is for a list on standard input"),
         (["-", "-"], 2, "can be given once"),
+        (["docs", "--watch", "--report", "r"], 2, "--report is for a run that ends"),
+        (["python:json", "--watch"], 2, "none of these sources is a path"),
+        (["no/such/folder", "--watch"], 1, "no such file or folder"),
         (["docs", "--report", "no/such/folder"], 1, "no/such/folder: no such file"),
         ([], 2, "the following arguments are required"),
     ],
@@ -217,6 +220,37 @@ def test_an_interrupted_run_says_what_is_kept_and_goes_on_when_repeated(
         done = anabranch(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "index      5 sources" in done.stdout
+
+
+def test_a_watched_folder_is_followed_until_interrupted(docs: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [PROGRAM, "index", "docs", "--into", "ix", "--watch", *STATIC],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert (
+                " sources 4: 4 new; passages 5: 5 embedded; " in process.stdout.readline()
+            )
+            (docs / "later.md").write_text("It came later.")
+            assert (
+                " sources 1: 1 new; passages 1: 1 embedded; " in process.stdout.readline()
+            )
+            (docs / "later.md").unlink()
+            assert " sources 0: 1 removed; " in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert said == (
+        "watching: Ctrl-C ends it\n"
+        "interrupted: 4 sources are stored; run the same command again to go on\n"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -79,6 +80,13 @@ def summary(report: Report, folder: Path) -> str:
     if spared := _what_was_spared(report):
         lines.append(spared)
     return "\n".join(lines)
+
+
+def line(report: Report) -> str:
+    """What was done, in one line, with the time of day."""
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    passages = f"; passages {_passages(report)}" if report.chunks else ""
+    return f"{now} sources {_sources(report)}{passages}; {seconds(report.elapsed_s)}"
 
 
 def _sources(report: Report) -> str:

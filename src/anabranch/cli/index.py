@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ examples:
   anabranch index docs/ README.md --into my-index
   anabranch index https://www.python.org/ python:json --into my-index
   find . -name '*.md' -print0 | anabranch index - --null --into my-index
+  anabranch index notes/ --into my-index --watch
 
 Killed at any moment and started again, it goes on where it was: nothing that was
 stored is embedded again and nothing is lost. A broken source does not stop the
@@ -66,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prune", action="store_true", help="remove from the index what is gone on disk"
     )
     parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="then go on: index what changes in the files and folders and remove what is "
+        "gone, until interrupted; needs the extra watch",
+    )
+    parser.add_argument(
         "--null",
         action="store_true",
         help="the list on standard input is separated by NUL characters, not lines",
@@ -82,11 +89,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.watch and args.report:
+        raise UsageError("--report is for a run that ends: leave it or --watch out")
     names = _names(args.sources, null=args.null)
     if not names:
         say("anabranch: the list on standard input is empty: nothing to index")
         return 1
 
+    if args.watch:
+        return _watch(names, args)
+    return _index(names, args)
+
+
+def _index(names: Sequence[str], args: argparse.Namespace) -> int:
     from anabranch.cli import _indexing
     from anabranch.jobs import asyncio_run
     from anabranch.rag import index
@@ -121,6 +136,34 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     _indexing.say_broken(report.broken, everything=args.debug)
     return 1 if report.broken else 0
+
+
+def _watch(names: Sequence[str], args: argparse.Namespace) -> int:
+    from anabranch.cli import _indexing
+    from anabranch.jobs import asyncio_run
+    from anabranch.rag import keep_index
+
+    async def keep() -> None:
+        reports = keep_index(
+            names,
+            into=args.into,
+            model=args.model,
+            chunk_tokens=args.chunk_tokens,
+            overlap_tokens=args.overlap_tokens,
+        )
+        is_first = True
+        async with aclosing(reports):
+            async for report in reports:
+                if not args.quiet:
+                    print(_indexing.line(report), flush=True)
+                    if is_first:
+                        say("watching: Ctrl-C ends it")
+                _indexing.say_broken(report.broken, everything=args.debug)
+                is_first = False
+
+    with _indexing.told_when_interrupted(args.into):
+        asyncio_run(keep())
+    return 0
 
 
 def _names(sources: Sequence[str], *, null: bool) -> list[str]:

@@ -28,7 +28,7 @@ from anabranch.rag.filters import (
     matches,
 )
 from anabranch.rag.fusion import FusionRule, Placed, min_max, reciprocal_rank
-from anabranch.rag.index import index, open_index
+from anabranch.rag.index import index, keep_index, open_index
 from anabranch.rag.keeping import keep_up
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.readers import (
@@ -129,6 +129,7 @@ __all__ = [
     "documents",
     "find",
     "index",
+    "keep_index",
     "keep_up",
     "local_embedder",
     "matches",

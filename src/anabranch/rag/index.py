@@ -1,17 +1,18 @@
-"""The two calls most programs need: bring an index up to date, and open it."""
+"""The calls most programs need: bring an index up to date, keep it so, and open it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Unpack
 
 from anabranch.jobs.check import check_count
 from anabranch.observe import Observer
 from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder
+from anabranch.rag.keeping import keep_up
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.retrievers import (
     FullTextRetriever,
@@ -22,7 +23,7 @@ from anabranch.rag.retrievers import (
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
 from anabranch.rag.stores.sqlite import FILE, SqliteStore
-from anabranch.rag.types import Retriever
+from anabranch.rag.types import Fields, Retriever
 
 
 async def index(
@@ -34,6 +35,7 @@ async def index(
     overlap_tokens: int = 0,
     prune: bool = False,
     allow_private: bool | Collection[str] = False,
+    fields: Fields | None = None,
     observer: Observer | None = None,
 ) -> Report:
     """Read, split, embed and store sources, concurrently, in an index in a folder.
@@ -52,6 +54,7 @@ async def index(
         prune: Remove sources that are gone from the folders and files named here.
         allow_private: Hosts of URLs that need not be on the public internet, or True for
             all: see :class:`~anabranch.rag.WebReader`.
+        fields: Which fields of tables, JSON and JSON lines are text and which metadata.
         observer: Told what happens, source by source.
 
     Raises:
@@ -59,19 +62,14 @@ async def index(
         StoreError: The index cannot be written, is in use, or was made with another model.
         ImportError: The model's extra is not installed.
     """
-    check_count("chunk_tokens", chunk_tokens)
-    folder = Path(into)
-    embedder = await embedder_for(folder, model)
-    splitter = TokenSplitter(
-        embedder.tokenizer,
-        max_tokens=min(chunk_tokens, embedder.max_tokens),
-        overlap=overlap_tokens,
-    )
-    async with (
-        Sources(sources, allow_private=allow_private) as found,
-        await SqliteStore.create(folder, embedder) as store,
-    ):
-        pipeline = Pipeline(reader=found, splitter=splitter, embedder=embedder, store=store)
+    found = Sources(sources, allow_private=allow_private, fields=fields)
+    async with _ready(
+        found,
+        into=Path(into),
+        model=model,
+        chunk_tokens=chunk_tokens,
+        overlap_tokens=overlap_tokens,
+    ) as (pipeline, store):
         total = None if observer is None else await found.count()
         report = await pipeline.run(found, total=total, observer=observer)
         if prune:
@@ -82,6 +80,72 @@ async def index(
         await store.sweep()
     report.skipped = found.skipped
     return report
+
+
+async def keep_index(
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    into: str | os.PathLike[str],
+    model: str | None = None,
+    chunk_tokens: int = 256,
+    overlap_tokens: int = 0,
+    allow_private: bool | Collection[str] = False,
+    fields: Fields | None = None,
+    settle: float = 0.2,
+    poll: float | None = None,
+    again: float = 3600.0,
+    observer: Observer | None = None,
+) -> AsyncGenerator[Report]:
+    """As :func:`index`, and then keep the index up to date: a report each time.
+
+    What is gone from the folders and files named is removed. It goes on until it is
+    closed or cancelled; :func:`keep_up` says what holds, and what ``settle``, ``poll``
+    and ``again`` mean.
+
+    Raises:
+        UsageError: As :func:`index` and :func:`keep_up` do, and so are the others.
+        SourceError: A path is not there or cannot be watched.
+        StoreError: The index cannot be written.
+        ImportError: The model's extra or ``watch`` is not installed.
+    """
+    found = Sources(sources, allow_private=allow_private, fields=fields)
+    async with _ready(
+        found,
+        into=Path(into),
+        model=model,
+        chunk_tokens=chunk_tokens,
+        overlap_tokens=overlap_tokens,
+    ) as (pipeline, _):
+        reports = keep_up(
+            pipeline, found, settle=settle, poll=poll, again=again, observer=observer
+        )
+        async with aclosing(reports):
+            async for report in reports:
+                yield report
+
+
+@asynccontextmanager
+async def _ready(
+    sources: Sources,
+    *,
+    into: Path,
+    model: str | None,
+    chunk_tokens: int,
+    overlap_tokens: int,
+) -> AsyncGenerator[tuple[Pipeline, SqliteStore]]:
+    """A pipeline from these sources, open, into the index in a folder."""
+    check_count("chunk_tokens", chunk_tokens)
+    embedder = await embedder_for(into, model)
+    splitter = TokenSplitter(
+        embedder.tokenizer,
+        max_tokens=min(chunk_tokens, embedder.max_tokens),
+        overlap=overlap_tokens,
+    )
+    async with sources, await SqliteStore.create(into, embedder) as store:
+        yield (
+            Pipeline(reader=sources, splitter=splitter, embedder=embedder, store=store),
+            store,
+        )
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,8 +20,7 @@ def read(source: str | bytes, name: str) -> list[Document]:
 
 
 def names(source: str, name: str) -> list[str]:
-    (document,) = read(source, name)
-    return [".".join(titles) for titles in document.sections]
+    return [".".join(titles) for each in read(source, name) for titles in each.sections]
 
 
 PYTHON_SOURCE = """\
@@ -38,29 +35,42 @@ class Thing:
     async def waits(self): ...
 
 def after(): ...
+
+def after(): ...
 """
 
 
-def test_python_is_its_source_with_a_break_at_each_definition():
-    (document,) = read(PYTHON_SOURCE, "mod.py")
-    assert document.text == PYTHON_SOURCE
-    assert document.metadata == {"title": "mod.py", "language": "python"}
-    bounds = [*document.breaks, len(PYTHON_SOURCE)]
-    pieces = [PYTHON_SOURCE[one:two].split("\n", 1)[0] for one, two in pairwise(bounds)]
-    assert pieces == [
+def test_python_is_its_source_a_document_for_each_outermost_definition():
+    head, thing, after, again = read(PYTHON_SOURCE, "mod.py")
+    assert [each.id for each in (head, thing, after, again)] == [
+        "/x/mod.py", "/x/mod.py#Thing", "/x/mod.py#after", "/x/mod.py#after@13",
+    ]  # fmt: skip
+    for each in (head, thing, after, again):
+        assert each.text == PYTHON_SOURCE[each.start :][: len(each.text)]
+    assert "".join(each.text for each in (head, thing, after, again)) == PYTHON_SOURCE
+    assert head.metadata == {
+        "title": "mod", "kind": "module", "line": 1, "language": "python",
+    }  # fmt: skip
+    assert thing.metadata == {
+        "title": "mod.Thing", "kind": "class", "line": 5, "language": "python",
+    }  # fmt: skip
+    assert (after.metadata["kind"], after.metadata["line"]) == ("function", 11)
+    assert [thing.text[at:].partition("\n")[0] for at in thing.breaks] == [
         "# What a thing is.",
         "    def method(self):",
         "        def inner(): ...",
         "    async def waits(self): ...",
-        "def after(): ...",
     ]
-    assert list(document.sections) == [
+    assert list(thing.sections) == [
         ("Thing",),
         ("Thing", "method"),
         ("Thing", "method", "inner"),
         ("Thing", "waits"),
-        ("after",),
     ]
+
+
+def test_a_package_is_named_after_its_folder():
+    assert read("x = 1\n", "pkg/__init__.py")[0].metadata["title"] == "pkg"
 
 
 def test_what_no_longer_parses_is_read_all_the_same():
@@ -154,14 +164,17 @@ def test_what_a_program_wrote_in_one_line_is_no_document():
         max_size=300,
     )
 )
-def test_any_text_is_kept_whole_with_ascending_breaks(suffix: str, source: str):
+def test_any_text_is_kept_whole(suffix: str, source: str):
     if len(source) > 20 and source.count("\ufffd") * 20 > len(source):
         return
-    for document in read(source + "\n", f"a{suffix}"):
-        assert document.text == source + "\n"
+    found = read(source + "\n", f"a{suffix}")
+    assert "".join(document.text for document in found).strip() == source.strip()
+    assert len({document.id for document in found}) == len(found)
+    for document in found:
+        assert document.text == (source + "\n")[document.start :][: len(document.text)]
         assert list(document.breaks) == sorted(set(document.breaks))
         assert len(document.breaks) == len(document.sections)
-        assert all(0 <= offset < len(source) for offset in document.breaks)
+        assert all(0 <= offset < len(document.text) for offset in document.breaks)
 
 
 @pytest.mark.parametrize("suffix", [".c", ".ts", ".rs", ".sql", ".py"])

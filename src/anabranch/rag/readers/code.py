@@ -1,4 +1,4 @@
-"""Source code, kept as it was written, with a break before each definition.
+"""Source code, kept as it was written, a document for each outermost definition.
 
 Definitions are found by the look of their first line, in every language alike. A parser
 for each would know better, and refuse what is half written or of another version; a break
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from anabranch.rag.readers import media, text
 from anabranch.rag.readers._sections import paths
-from anabranch.rag.types import Content, Document
+from anabranch.rag.types import Content, Document, Metadata
 
 GENERATED = 400
 """Characters of a mean line above which nobody has written it by hand."""
@@ -43,6 +44,7 @@ _KEYWORDS = {
     "swift": "func class struct enum protocol extension",
     "typescript": "function function* class interface type enum namespace",
 }
+_FUNCTIONS = frozenset("def fn fun func function function* sub".split())
 # A line such as `static int find(const char *name)`, and its name; not a statement.
 _TYPED = (
     r"^(?P<indent>[ \t]*)(?!(?:return|else|if|for|while|switch|catch|throw|new|case|do|goto"
@@ -69,8 +71,9 @@ _OTHERS = {
     "shell": (r"^(?P<indent>[ \t]*)(?P<name>[\w.-]+)[ \t]*\(\)",),
     "sql": (
         (
-            r"^(?P<indent>[ \t]*)(?i:create)[ \t]+(?:\w+[ \t]+){0,3}?(?i:table|view|index"
-            r"|function|procedure|trigger|type)[ \t]+(?i:if[ \t]+not[ \t]+exists[ \t]+)?"
+            r"^(?P<indent>[ \t]*)(?i:create)[ \t]+(?:\w+[ \t]+){0,3}?"
+            r"(?P<kind>(?i:table|view|index|function|procedure|trigger|type))[ \t]+"
+            r"(?i:if[ \t]+not[ \t]+exists[ \t]+)?"
             r"(?P<name>[\w.\"`\[\]]+)"
         ),
     ),
@@ -82,13 +85,32 @@ _ABOVE = ("@", "//", "/*", "*", "--", "#[", "[")
 _HASHED = frozenset("perl python r ruby shell".split())
 
 
-def documents(content: Content) -> Iterator[Document]:
-    """The source, with a break before each definition and the comments above it.
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A definition, by the look of its first line.
 
-    Each section knows the names of the definitions it is in, outermost first, by their
-    indentation. Metadata: ``title`` is the file's name, ``language``. What programs have
-    written, such as scripts in one line, gives no document. A file too large to hold is
-    read as plain text.
+    Attributes:
+        start: Where it begins with what is above it, in characters.
+        offset: Where its first line begins.
+        indent: Of its first line.
+        kind: The word that makes it, such as ``class``; ``function`` for all of those.
+    """
+
+    start: int
+    offset: int
+    indent: int
+    kind: str
+    name: str
+
+
+def documents(content: Content) -> Iterator[Document]:
+    """A document for each outermost definition, ``uri#name``, and for what is before.
+
+    A definition has the comments above it, and goes on to the next one. Within it there
+    is a break before each definition, and each section knows the names that lead to it,
+    by their indentation. Metadata: ``title`` is the name, in Python dotted from the module
+    on; ``kind``; ``line``; ``language``. What programs have written, such as scripts in
+    one line, gives no document. A file too large to hold is read as plain text.
 
     Raises:
         SourceError: It is not text.
@@ -101,17 +123,37 @@ def documents(content: Content) -> Iterator[Document]:
     source = text.read(_declared(content) if language == "python" else content)
     if not source.strip() or len(source) > GENERATED * (source.count("\n") + 1):
         return
-    metadata = {**content.metadata, "title": name}
-    if language is not None:
-        metadata["language"] = language
     found = definitions(source, language)
-    yield Document(
-        content.uri,
-        source,
-        metadata,
-        [offset for offset, _, _ in found],
-        sections=paths((indent, each) for _, indent, each in found),
-    )
+    sections = paths((each.indent, each.name) for each in found)
+    outer = [index for index, path in enumerate(sections) if len(path) == 1]
+    metadata = {**content.metadata, **({"language": language} if language else {})}
+    module = _module(content) if language == "python" else name
+    head = source[: found[0].start] if found else source
+    if head.strip():
+        about: Metadata = {"title": module, "kind": "module", "line": 1}
+        yield Document(content.uri, head, {**metadata, **about})
+    seen: set[str] = set()
+    line, counted = 1, 0
+    for first, last in pairwise([*outer, len(found)]):
+        own = found[first]
+        line, counted = line + source.count("\n", counted, own.offset), own.offset
+        part = own.name if own.name not in seen else f"{own.name}@{line}"
+        seen.add(own.name)
+        title = f"{module}.{own.name}" if language == "python" else own.name
+        end = found[last].start if last < len(found) else len(source)
+        yield Document(
+            f"{content.uri}#{part}",
+            source[own.start : end],
+            metadata | {"title": title, "kind": own.kind, "line": line},
+            [each.start - own.start for each in found[first:last]],
+            own.start,
+            sections[first:last],
+        )
+
+
+def _module(content: Content) -> str:
+    path = PurePosixPath(content.uri)
+    return path.parent.name if path.stem == "__init__" else path.stem
 
 
 def _declared(content: Content) -> Content:
@@ -122,20 +164,23 @@ def _declared(content: Content) -> Content:
     )
 
 
-def definitions(source: str, language: str | None) -> list[tuple[int, int, str]]:
-    """The offset of each definition with what is above it, its indentation, its name."""
-    found: dict[int, tuple[int, str]] = {}
+def definitions(source: str, language: str | None) -> list[Definition]:
+    """The definitions, in the source's order."""
+    matches: dict[int, re.Match[str]] = {}
     for pattern in _patterns(language or ""):
         for match in pattern.finditer(source):
-            indent = len(match["indent"].expandtabs(4))
-            found.setdefault(match.start(), (indent, match["name"]))
+            matches.setdefault(match.start(), match)
     above = (*_ABOVE, "#") if language in _HASHED else _ABOVE
     first = 0
-    moved: list[tuple[int, int, str]] = []
-    for offset, (indent, name) in sorted(found.items()):
-        moved.append((_with_above(source, offset, first, above), indent, name))
+    found: list[Definition] = []
+    for offset, match in sorted(matches.items()):
+        start = _with_above(source, offset, first, above)
+        kind = match.groupdict().get("kind") or "function"
+        kind = "function" if kind.lower() in _FUNCTIONS else kind.lower()
+        indent = len(match["indent"].expandtabs(4))
+        found.append(Definition(start, offset, indent, kind, match["name"]))
         first = offset + 1
-    return moved
+    return found
 
 
 @cache
@@ -147,7 +192,7 @@ def _patterns(language: str) -> list[re.Pattern[str]]:
         # Behind `func` a receiver, behind `impl` and `fun` parameters of the type.
         patterns.append(
             rf"^(?P<indent>[ \t]*)(?:(?:{modifiers}|pub(?:\([^)\n]*\))?)[ \t]+)*"
-            rf"(?:{named})(?:[ \t]*<[^>\n]*>|[ \t]*\([^)\n]*\)(?=[ \t]+\w))?[ \t]+"
+            rf"(?P<kind>{named})(?:[ \t]*<[^>\n]*>|[ \t]*\([^)\n]*\)(?=[ \t]+\w))?[ \t]+"
             r"\*?(?P<name>[\w$~]+(?:[.:]{1,2}[\w$~]+)*)"
         )
     return [re.compile(pattern, re.MULTILINE) for pattern in patterns]
