@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -146,6 +146,13 @@ def test_the_order_in_which_retrievers_answered_changes_no_score(rankings) -> No
     assert {p.key: p.score for p in reciprocal_rank(keys)} == {
         p.key: p.score for p in reciprocal_rank(dict(reversed(keys.items())))
     }
+
+
+def test_a_sum_does_not_hang_on_its_order() -> None:
+    weights = {"a": 0.1, "b": 0.2, "c": 0.3}  # 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1
+    orders = permutations(weights)
+    sums = {min_max({n: [(1, 1.0)] for n in o}, weights=weights)[0].score for o in orders}
+    assert len(sums) == 1
 
 
 @given(REASONABLE, st.sampled_from([0.5, 2.0, 1024.0]), st.integers(-64, 64))

@@ -90,7 +90,7 @@ class OneNumber:
     def __init__(self, *, takes_s: float = 1.0) -> None:
         self.calls: list[list[str]] = []
         self.cancelled = 0
-        self._takes_s = takes_s
+        self.takes_s = takes_s
 
     async def embed(self, chunks: Sequence[Chunk]) -> Vectors:
         raise NotImplementedError
@@ -102,7 +102,7 @@ class OneNumber:
     async def _embedded(self, texts: Sequence[str]) -> Vectors:
         self.calls.append(list(texts))
         try:
-            await asyncio.sleep(self._takes_s)
+            await asyncio.sleep(self.takes_s)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

@@ -35,7 +35,8 @@ def write_model(
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    numbers = [0.0] * len(SPECIAL) + list(words.values())
+    # What only fills up must not count.
+    numbers = [100.0, 0.0, 0.0, 0.0, *words.values()]
     # Column 0 is "no" where there are two; in the others the same number stands.
     rows = [[n if c or outputs == 1 else -n for c in range(outputs)] for n in numbers]
     (folder / "model.onnx").write_bytes(_model(rows, inputs))

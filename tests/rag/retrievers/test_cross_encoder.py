@@ -39,8 +39,8 @@ def test_a_model_without_segments_or_in_a_folder_of_its_own_is_run(tmp_path: Pat
     write_model(tmp_path, WORDS, inputs=("input_ids", "attention_mask"))
     (tmp_path / "onnx").mkdir()
     (tmp_path / "model.onnx").rename(tmp_path / "onnx" / "model.onnx")
-    scores = asyncio.run(CrossEncoder(tmp_path).scores("good", ["better", "bad"]))
-    assert scores == [3, -0.5]  # the question's words count too
+    scores = asyncio.run(CrossEncoder(tmp_path).scores("good", ["better", "bad bad"]))
+    assert scores == [3, -2]  # the question's words count too
 
 
 def test_what_is_too_long_is_cut_question_or_text(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -185,6 +186,7 @@ def test_passages_that_overlap_are_merged_if_wanted() -> None:
         hit(2, "def", start=3),  # they touch
         hit(2, "cdX", start=2, document="e"),  # of another document
         hit(2, "XdX", start=2),  # the text says otherwise
+        replace(hit(2, "cde", start=2), end=99),  # and it is no piece of a text
     ],
 )
 def test_what_does_not_overlap_is_not_merged(second) -> None:

@@ -52,7 +52,7 @@ def found(folder: Path, query: str, **options: Any) -> list[str]:
         ('"be not to"', []),
         ('"time-out"', ["guide.md"]),
         ("time-out", ["guide.md"]),
-        ("error -question", ["errors.md"]),
+        ("error question -essay", ["errors.md"]),
         ("means error", ["guide.md", "errors.md"]),
         ("+means error", ["guide.md"]),
         ("-error", []),

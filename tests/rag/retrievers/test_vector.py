@@ -66,6 +66,7 @@ def test_a_batch_has_a_most() -> None:
         found = await asyncio.gather(*(many.retrieve("x" * n) for n in range(1, 151)))
         assert [hits[0].key for hits in found] == list(range(1, 151))
         assert [len(call) for call in embedder.calls] == [64, 64, 22]
+        assert asyncio.get_running_loop().time() == 1
 
     run_virtual(main())
 
@@ -164,6 +165,28 @@ def test_a_retriever_may_be_used_in_one_loop_after_another() -> None:
     assert asyncio.run(ask()) == 3
     asyncio.run(broken_off())
     assert asyncio.run(ask()) == 3
+
+
+def test_a_loop_that_has_stopped_in_the_middle_holds_up_no_other() -> None:
+    embedder = ManyNumbers(takes_s=60)
+    vector = retriever(embedder, EchoMany())
+    stopped = asyncio.new_event_loop()
+    tasks = []
+    for n in range(1, 10):
+        tasks.append(stopped.create_task(vector.retrieve("x" * n)))
+        stopped.run_until_complete(asyncio.sleep(0.001))
+    assert len(embedder.calls) == 4  # and the rest waits for these
+
+    async def ask() -> int:
+        return (await vector.retrieve("abc"))[0].key
+
+    embedder.takes_s = 0
+    assert asyncio.run(ask()) == 3
+    for task in tasks:
+        task.cancel()
+    stopped.run_until_complete(asyncio.wait(tasks))
+    assert all(task.cancelled() for task in tasks)
+    stopped.close()
 
 
 def test_many_questions_come_back_in_their_order_and_are_bounded() -> None:

@@ -66,7 +66,6 @@ class Gathering(Generic[T, R]):
         self._loop = loop
         self._waiting: deque[_Call[T, R]] = deque()
         self._running: set[asyncio.Task[None]] = set()
-        self._is_starting = False
 
     async def do(self, item: T) -> R:
         """The result of one item.
@@ -83,18 +82,18 @@ class Gathering(Generic[T, R]):
         try:
             return await call.future
         except asyncio.CancelledError:
-            if call.batch is None:
+            if call in self._waiting:
                 self._waiting.remove(call)
-            elif all(each.future.cancelled() for each in call.batch.calls):
+            elif call.batch and all(each.future.cancelled() for each in call.batch.calls):
                 assert call.batch.task is not None
                 await end([call.batch.task])
             raise
 
     def _start(self) -> None:
-        # One that is about to start will take what comes until then.
-        if self._is_starting or len(self._running) >= self._at_once:
+        # A batch takes what is there when it starts, a little later than this: of several
+        # that are started now, the first takes all that comes until then.
+        if len(self._running) >= self._at_once:
             return
-        self._is_starting = True
         batch: _Batch[T, R] = _Batch()
         batch.task = asyncio.create_task(self._run(batch))
         self._running.add(batch.task)
@@ -102,11 +101,10 @@ class Gathering(Generic[T, R]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._waiting:
+        if self._waiting and task.get_loop() is self._loop:
             self._start()
 
     async def _run(self, batch: _Batch[T, R]) -> None:
-        self._is_starting = False
         size = min(self._most, len(self._waiting))
         batch.calls = [self._waiting.popleft() for _ in range(size)]
         for call in batch.calls:
