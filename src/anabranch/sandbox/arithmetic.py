@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from anabranch.sandbox.light import light
 from anabranch.sandbox.objects import (
     MAX_BITS,
     MAX_ITEMS,
@@ -169,6 +170,7 @@ def remainder(a: Value, b: Value) -> Value:
 
 def may_format(a: Value, b: Value) -> None:
     if isinstance(a, (str, bytes, bytearray)):
+        light(b)
         fields = _judge_percent(a if isinstance(a, str) else bytes(a).decode("latin-1"))
         values = b if isinstance(b, tuple) else b.values() if isinstance(b, dict) else (b,)
         sizes = [len(v) for v in values if isinstance(v, (str, bytes, bytearray))]

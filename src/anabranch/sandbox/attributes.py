@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from anabranch.sandbox.light import light
 from anabranch.sandbox.methods import MAKERS, METHODS
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES, is_private
 from anabranch.sandbox.objects import Given, Offered, is_foreign, refuse
@@ -68,7 +69,9 @@ def of_class(cls: type, name: str) -> Value:
 def _of_exception(error: Exception, name: str) -> Value:
     if name == "args":
         plain = (str, int, float, bool, type(None))
-        return tuple(part if type(part) in plain else str(part) for part in error.args)
+        return tuple(
+            part if type(part) in plain else str(light(part)) for part in error.args
+        )
     if name == "value" and isinstance(error, StopIteration):
         return error.value
     return refuse(f"the attribute {name!r} of an exception", "only `args` is offered")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from anabranch.errors import CodeFailed, SandboxError, SourceRefused, UsageError
 from anabranch.sandbox import values
 from anabranch.sandbox.guards import GUARDS
+from anabranch.sandbox.light import weight
 from anabranch.sandbox.modules import limited_decimals, view_of
 from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.objects import Stopped, refuse
@@ -28,6 +29,8 @@ __all__ = ["safe_eval", "safe_exec"]
 Value = Any
 
 MEMORY_BYTES: Final = 2**30
+#: What an exception holds is told if it is of so few items: nobody limits the time for it.
+_TOLD: Final = 100_000
 _BUILTIN_NAMES: Final = frozenset(ALLOWED_BUILTINS) - {"__import__"}
 _WITHHELD: Final = frozenset(dir(builtins)) - _BUILTIN_NAMES
 _BUILTINS: Final = {name: ALLOWED_BUILTINS[name] for name in _BUILTIN_NAMES}
@@ -272,7 +275,9 @@ def _anew(error: Exception) -> Exception:
     """What the code raised, without anything of the code: no traceback, no objects."""
     line = _line_of(error)
     name = type(error).__name__
-    plain = [part for arg in error.args for part in values.plain_or_nothing(arg, "arg")]
+    few = weight(error.args, most=_TOLD) <= _TOLD
+    told = error.args if few else ()
+    plain = [part for arg in told for part in values.plain_or_nothing(arg, "arg")]
     cls = type(error)
     if (
         cls.__module__ == "builtins"

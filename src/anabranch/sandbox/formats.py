@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from anabranch.sandbox.arithmetic import MAX_WIDTH, number_in
+from anabranch.sandbox.light import light
 from anabranch.sandbox.names import is_private
 from anabranch.sandbox.objects import refuse, too_large
 from anabranch.sandbox.running import join
@@ -20,6 +21,7 @@ Value = Any
 
 def formatted(value: Value, conversion: str, spec: Value) -> str:
     """``format(value, spec)`` after a conversion, unless a width is huge."""
+    light(value)
     match conversion:
         case "r":
             value = repr(value)

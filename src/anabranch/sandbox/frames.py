@@ -25,6 +25,7 @@ from anabranch.sandbox.frame_names import (
     NUMPY_RANDOM,
     PANDAS,
 )
+from anabranch.sandbox.light import light
 from anabranch.sandbox.names import is_private
 from anabranch.sandbox.objects import MAX_ITEMS, Given, Offered, class_of, refuse, too_large
 from anabranch.sandbox.running import consumed, sliced
@@ -51,6 +52,8 @@ def attribute(value: Value, name: str) -> Value:
         return (
             partial(_judged, name, found)
             if callable(found) and not _is_accessor(found)
+            else light(found)
+            if name == "values"
             else found
         )
     if kind in ("DataFrame", "Series", "GroupBy", "Row") and _is_label(value, name, kind):
@@ -72,6 +75,29 @@ def objects_in(table: Value) -> list[Value]:
     if all(getattr(kind, "kind", "O") not in "OUS" for kind in kinds):
         return []
     return _cells(table)
+
+
+def held_by(table: Value) -> list[Value]:
+    """The objects in an array or table; nothing of a column of numbers or of texts."""
+    import numpy as np
+
+    if _kind_of(table) == "DataFrame":
+        places = [at for at, kind in enumerate(table.dtypes) if _is_of_objects(kind)]
+        columns = [table.iloc[:, at] for at in places]
+    else:
+        columns = [table] if _is_of_objects(getattr(table, "dtype", None)) else []
+    cells: list[Value] = []
+    for column in columns:
+        cells += np.asarray(column, dtype=object).ravel().tolist()
+    for cell in cells:
+        if type(cell) is np.ndarray and _is_of_objects(cell.dtype):
+            # A chain of them would overflow the interpreter's stack when it is freed.
+            refuse("an array of arrays of objects", "put lists into it")
+    return cells
+
+
+def _is_of_objects(kind: Value) -> bool:
+    return getattr(kind, "str", None) == "|O"
 
 
 def largest(table: Value) -> Value:
@@ -168,6 +194,8 @@ def _arguments(name: str, args: tuple[Value, ...], named: Mapping[str, Value]) -
             for pattern in _flat([named[key]], depth=0):
                 if isinstance(pattern, str):
                     _judge_pattern(pattern, (), 0)
+    light(args)
+    light(named)
     for value in _flat([*args, *named.values()], depth=0):
         if isinstance(value, str) and _WIDE.match(value):
             too_large(name, 999, "characters an item")
@@ -197,9 +225,10 @@ def _judged(
     name: str, function: Callable[..., Value], /, *args: Value, **named: Value
 ) -> Value:
     _arguments(name, args, named)
-    return function(
+    found = function(
         *map(_plain, args), **{key: _plain(item) for key, item in named.items()}
     )
+    return light(found) if _is_of_objects(getattr(found, "dtype", None)) else found
 
 
 # -------------------------------------------------------------------- guarded methods
@@ -579,7 +608,9 @@ def _names_of_numpy() -> dict[str, Value]:
         found = getattr(np, name, None)
         if found is None and name != "newaxis":
             continue
-        if isinstance(found, type) or not callable(found):
+        if name == "vectorize":
+            names[name] = _vectorized
+        elif isinstance(found, type) or not callable(found):
             names[name] = found
         else:
             names[name] = partial(_sized.get(name, _judged), name, found)
@@ -592,6 +623,12 @@ def _names_of_numpy() -> dict[str, Value]:
         },
     )
     return names
+
+
+def _vectorized(function: Callable[..., Value], **named: Value) -> Callable[..., Value]:
+    import numpy as np
+
+    return partial(_judged, "vectorize", np.vectorize(class_of(function), **named))
 
 
 class _Numpy(dict[str, Value]):

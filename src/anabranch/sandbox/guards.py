@@ -24,6 +24,16 @@ from anabranch.sandbox.arithmetic import (
 )
 from anabranch.sandbox.attributes import attribute
 from anabranch.sandbox.formats import formatted
+from anabranch.sandbox.light import (
+    SCALARS,
+    all_kept,
+    each_kept,
+    hashed,
+    inside,
+    kept,
+    light,
+    stored,
+)
 from anabranch.sandbox.running import (
     bound,
     consumed,
@@ -35,7 +45,7 @@ from anabranch.sandbox.running import (
     more,
     named_call,
     spreads,
-    stored,
+    text,
     ticking,
     within,
 )
@@ -70,6 +80,15 @@ GUARDS: Final[dict[str, Value]] = {
     "$generating": generating,
     "$more": more,
     "$within": within,
+    "$light": light,
+    "$hashed": hashed,
+    "$inside": inside,
+    "$all_kept": all_kept,
+    "$each_kept": each_kept,
+    "$text": text,
+    "$kept": kept,
+    "$type": type,
+    "$scalars": SCALARS,
     "$stored": stored,
     **{
         f"${cls.__name__}": cls

@@ -3,8 +3,9 @@
 A name is a *number* if whatever binds it, anywhere in the source, is one: a constant, a
 sum of numbers, the target of a loop over ``range``. How many *bits* it can have is known
 unless it is multiplied into itself. It is *sized* if it can only be a list, dict, set,
-tuple or text. It *doubles* if it is put together from itself more than once. Scopes are not
-told apart: a name that is two things somewhere is neither.
+tuple or text. It is *flat* if it can only be a number, a text or another scalar, or
+something of numpy's or pandas'. It *doubles* if it is put together from itself more than
+once. Scopes are not told apart: a name that is two things somewhere is neither.
 
 All of it takes time in proportion to the length of the source: who writes it may try to
 keep us busy.
@@ -24,6 +25,16 @@ __all__ = ["Kinds", "kinds_of"]
 _NUMERIC_CALLS: Final = frozenset("float int len ord".split())
 _SIZED_CALLS: Final = frozenset(
     "bytes dict frozenset list set sorted str tuple repr".split()
+)
+_FLAT_CALLS: Final = frozenset(
+    "ascii bin bool callable chr complex float format hasattr hash hex int isinstance"
+    " issubclass len oct ord repr str type".split()
+)
+_FLAT_METHODS: Final = frozenset(
+    "bit_count bit_length capitalize casefold count decode encode endswith find format"
+    " format_map index isalnum isalpha isdigit islower isspace isupper join ljust lower"
+    " lstrip removeprefix removesuffix replace rjust rstrip startswith strip swapcase"
+    " title upper zfill".split()
 )
 _SAME_KIND_CALLS: Final = frozenset("abs max min round".split())
 _ARITHMETIC: Final = (
@@ -50,6 +61,7 @@ class Kinds:
     given: Collection[str]
     numbers: set[str] = field(default_factory=set[str])
     sized_names: set[str] = field(default_factory=set[str])
+    flat_names: set[str] = field(default_factory=set[str])
     bits: dict[str, float] = field(default_factory=dict[str, float])
     doubling: set[str] = field(default_factory=set[str])
 
@@ -62,6 +74,49 @@ class Kinds:
         """Whether the value can only be a container or text, which knows its length."""
         needed: list[str] = []
         return self.is_sized_if(node, needed) and self.sized_names.issuperset(needed)
+
+    def is_flat(self, node: ast.expr) -> bool:
+        """Whether the value can only be a scalar, or something of numpy's or pandas'."""
+        needed: list[str] = []
+        return self.is_flat_if(node, needed) and self.flat_names.issuperset(needed)
+
+    def is_flat_if(self, node: ast.expr, needed: list[str]) -> bool:
+        """Whether it is flat if those names are, which are added to *needed*."""
+        match node:
+            case ast.Constant() | ast.JoinedStr() | ast.Compare() | ast.UnaryOp():
+                return True
+            case ast.Name(name):
+                needed.append(name)
+                return True
+            case ast.BinOp(left, op, right):
+                # What a number is added to or taken from is one too.
+                sums = not isinstance(op, (ast.Mult, ast.Mod))
+                if sums and any(isinstance(part, ast.Constant) for part in (left, right)):
+                    return True
+                return all(self.is_flat_if(part, needed) for part in (left, right))
+            case ast.BoolOp(_, values):
+                return all(self.is_flat_if(value, needed) for value in values)
+            case ast.IfExp(_, body, orelse):
+                return all(self.is_flat_if(part, needed) for part in (body, orelse))
+            case ast.NamedExpr(_, value):
+                return self.is_flat_if(value, needed)
+            case ast.Call(function, args, []):
+                return self._gives_flat(function, args, needed)
+            case _:
+                return False
+
+    def _gives_flat(
+        self, function: ast.expr, args: list[ast.expr], needed: list[str]
+    ) -> bool:
+        match function:
+            case ast.Attribute(_, name):
+                return name in _FLAT_METHODS
+            case ast.Name(name) if name not in self.given:
+                if name in _SAME_KIND_CALLS and len(args) > 1:
+                    return all(self.is_flat_if(arg, needed) for arg in args)
+                return name in _FLAT_CALLS
+            case _:
+                return False
 
     def is_number_if(self, node: ast.expr, needed: list[str]) -> bool:
         """Whether it is a number if those names are, which are added to *needed*."""
@@ -172,6 +227,7 @@ def kinds_of(tree: ast.AST, given: Collection[str]) -> Kinds:
     kinds = Kinds(given)
     kinds.numbers |= _holding(bindings, kinds.is_number_if)
     kinds.sized_names |= _holding(bindings, kinds.is_sized_if)
+    kinds.flat_names |= _holding(bindings, kinds.is_flat_if)
     _measure(kinds, bindings)
     return kinds
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 # Values of any type are what this module is about.
 # pyright: basic
+import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from anabranch.sandbox.arithmetic import is_over
 from anabranch.sandbox.formats import format_mapping, format_text
+from anabranch.sandbox.light import (
+    hashed,
+    in_order,
+    light,
+    of_key,
+    of_light,
+    sought,
+)
 from anabranch.sandbox.objects import (
     MAX_BITS,
     MAX_ITEMS,
@@ -63,6 +72,12 @@ def _to_bytes(number: int, length: int = 1, *rest: Value, **named: Value) -> byt
     return number.to_bytes(length, *rest, **named)
 
 
+def _random_bits(chance: random.Random, bits: Value) -> int:
+    if is_over(bits, MAX_BITS):
+        too_large("getrandbits()", MAX_BITS, "bits")
+    return chance.getrandbits(bits)
+
+
 def _from_bytes(data: Value, *rest: Value, **named: Value) -> int:
     if isinstance(data, (bytes, bytearray)) and len(data) * 8 > MAX_BITS:
         too_large("from_bytes()", MAX_BITS, "bits")
@@ -94,10 +109,16 @@ _MAX_COMPARED: Final = 100_000_000
 
 
 def _taking_all(cls: type, method: str) -> Callable[..., Value]:
+    take = consumed if method in _KEEPING else hashed
+
     def taken(self: Value, *values: Value, **named: Value) -> Value:
-        return getattr(cls, method)(self, *map(consumed, values), **named)
+        return getattr(cls, method)(self, *map(take, values), **named)
 
     return taken
+
+
+#: What keeps values as they are, where the others hash them.
+_KEEPING: Final = frozenset({"extend", "extendleft"})
 
 
 def _index_of_range(values: range, item: Value) -> int:
@@ -109,12 +130,12 @@ def _count_in_range(values: range, item: Value) -> int:
 
 
 def _not_in(item: Value) -> NoReturn:
-    raise ValueError(f"{item!r} is not in range")
+    raise ValueError(f"{light(item)!r} is not in range")
 
 
 def _fromkeys(cls: type) -> Callable[..., Value]:
     def made(keys: Value, *value: Value) -> Value:
-        return cls.fromkeys(consumed(keys), *value)  # type: ignore[attr-defined]
+        return cls.fromkeys(hashed(keys), *value)  # type: ignore[attr-defined]
 
     return made
 
@@ -144,11 +165,12 @@ _OF_TEXTS: Final[dict[str, Callable[..., Value]]] = {
         for name in "rfind rindex rpartition rsplit strip lstrip rstrip".split()
     },
 }
+_DICTS: Final = (dict, Counter, OrderedDict, defaultdict)
 #: What makes a value, asked of a class or of one of its values, that needs such a look.
 MAKERS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
     (int, "from_bytes"): _from_bytes,
     (bool, "from_bytes"): _from_bytes,
-    **{(cls, "fromkeys"): _fromkeys(cls) for cls in (dict, OrderedDict, defaultdict)},
+    **{(cls, "fromkeys"): _fromkeys(cls) for cls in _DICTS if cls is not Counter},
 }
 #: Methods that need a look at what they are given, by class and name.
 METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
@@ -162,6 +184,27 @@ METHODS: Final[dict[tuple[type, str], Callable[..., Value]]] = {
         (kind, name): _of(kind, name, guard)
         for kind in (str, bytes, bytearray)
         for name, guard in _OF_TEXTS.items()
+    },
+    (random.Random, "getrandbits"): _random_bits,
+    (list, "sort"): in_order(list.sort),
+    (Counter, "most_common"): of_light(Counter.most_common),
+    (OrderedDict, "move_to_end"): of_key(OrderedDict, "move_to_end"),
+    **{
+        (kind, name): sought(kind, name)
+        for kind, names in (
+            (list, "index count remove"),
+            (tuple, "index count"),
+            (deque, "index count remove"),
+        )
+        for name in names.split()
+    },
+    **{
+        (kind, name): of_key(kind, name)
+        for kind, names in (
+            *((kind, "get pop setdefault") for kind in _DICTS),
+            (set, "add discard remove"),
+        )
+        for name in names.split()
     },
     **{
         (kind, name): _taking_all(kind, name)

@@ -13,6 +13,15 @@ from typing import Any, Final
 from anabranch.errors import UsageError
 from anabranch.sandbox import arithmetic, running
 from anabranch.sandbox.arithmetic import is_over
+from anabranch.sandbox.light import (
+    compared,
+    each_light,
+    hashed,
+    inside,
+    keyed,
+    light,
+    of_light,
+)
 from anabranch.sandbox.objects import (
     MAX_BITS,
     MAX_ITEMS,
@@ -60,7 +69,7 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
 """),
     "functools": (),
     "operator": _words("""
-        abs add eq floordiv ge gt invert is_ is_not le lt ne neg not_ pos truediv truth
+        abs floordiv invert is_ is_not neg not_ pos truediv truth
     """),
     "string": _words("""
         ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits
@@ -79,8 +88,8 @@ _SIMPLE: Final[Mapping[str, tuple[str, ...]]] = {
     "typing": (),
     "re": _words("ASCII DOTALL I IGNORECASE M MULTILINE S VERBOSE X A error escape"),
     "textwrap": _words("dedent"),
-    "bisect": _words("bisect bisect_left bisect_right insort insort_left insort_right"),
-    "heapq": _words("heapify heappop heappush heappushpop heapreplace"),
+    "bisect": (),
+    "heapq": (),
     "calendar": _words(
         "day_abbr day_name isleap leapdays month_abbr month_name monthrange timegm weekday"
     ),
@@ -178,8 +187,9 @@ def _json() -> dict[str, Value]:
             if is_over(text, 100) or (isinstance(text, str) and len(text) > 100):
                 too_large("this indent or separator", 100, "characters")
         return json.dumps(
-            value, indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii,
-            default=default, separators=separators,
+            light(value), indent=indent, sort_keys=sort_keys, ensure_ascii=ensure_ascii,
+            default=None if default is None else lambda value: light(default(value)),
+            separators=separators,
         )  # fmt: skip
 
     def loads(text: str) -> Value:
@@ -195,7 +205,7 @@ def _statistics() -> dict[str, Value]:
         fmean geometric_mean harmonic_mean mean median median_grouped median_high
         median_low mode multimode pstdev pvariance quantiles stdev variance
     """)
-    made = {name: _first_consumed(getattr(statistics, name)) for name in names}
+    made = {name: _first_compared(getattr(statistics, name)) for name in names}
     made["correlation"] = lambda x, y: statistics.correlation(consumed(x), consumed(y))
     made["linear_regression"] = lambda x, y: statistics.linear_regression(
         consumed(x), consumed(y)
@@ -203,9 +213,9 @@ def _statistics() -> dict[str, Value]:
     return made
 
 
-def _first_consumed(function: Callable[..., Value]) -> Callable[..., Value]:
+def _first_compared(function: Callable[..., Value]) -> Callable[..., Value]:
     def called(values: Value, *args: Value, **named: Value) -> Value:
-        return function(consumed(values), *args, **named)
+        return function(compared(values), *args, **named)
 
     return called
 
@@ -224,6 +234,11 @@ def _itertools() -> dict[str, Value]:
 
     def compress(values: Value, chosen: Value) -> Value:
         return itertools.compress(ticking(values), ticking(chosen))
+
+    def groupby(values: Value, key: Value = None) -> Value:
+        if key is not None:
+            return itertools.groupby(as_lazy(values), lambda value: light(key(value)))
+        return itertools.groupby(live(each_light(values)))
 
     def product(*values: Value, repeat: int = 1) -> Value:
         if is_over(repeat, 100):
@@ -254,7 +269,6 @@ def _itertools() -> dict[str, Value]:
             name: running(getattr(itertools, name), at)
             for name, at in (
                 ("accumulate", 0),
-                ("groupby", 0),
                 ("pairwise", 0),
                 ("starmap", 1),
                 ("takewhile", 1),
@@ -275,6 +289,7 @@ def _itertools() -> dict[str, Value]:
         "compress": compress,
         "cycle": lambda values: itertools.cycle(consumed(values)),
         "dropwhile": dropwhile,
+        "groupby": groupby,
         "filterfalse": filterfalse,
         "islice": islice,
         "permutations": of_pool(itertools.permutations),
@@ -329,13 +344,25 @@ def _functools() -> dict[str, Value]:
     return {
         "cache": _cached,
         # Where one holds another one, and so on, freeing them would overflow the stack.
-        "cmp_to_key": lambda compare: ours.cmp_to_key(
-            lambda a, b: compare(a, b)  # noqa: PLW0108  # a frame between them
-        ),
+        "cmp_to_key": _compared_by,
         "lru_cache": _cached,
         "partial": _partial,
         "reduce": reduce,
     }
+
+
+def _compared_by(compare: Value) -> Callable[[Value], Value]:
+    make: Any = functools.cmp_to_key(
+        lambda a, b: compare(a, b)  # noqa: PLW0108  # a frame between them
+    )
+    kind = type(make(None))
+
+    def key_of(value: Value) -> Value:
+        if type(value) is kind:
+            refuse("a key of a key", "it is made for what is compared")
+        return make(value)
+
+    return key_of
 
 
 def _partial(function: Value, /, *args: Value, **named: Value) -> Value:
@@ -350,6 +377,7 @@ def _cached(function: Value = None, /, **_named: Value) -> Value:
     known: dict[Value, Value] = {}
 
     def called(*args: Value) -> Value:
+        light(args)
         if args not in known:
             known[args] = function(*args)
         return known[args]
@@ -360,25 +388,29 @@ def _cached(function: Value = None, /, **_named: Value) -> Value:
 def _operator() -> dict[str, Value]:
     import operator
 
-    more = running.more
-
     def of_sets(name: str) -> Callable[[Value, Value], Value]:
         function = getattr(operator, name)
-        return lambda a, b: function(more(a), more(b))
+        return lambda a, b: function(hashed(a), hashed(b))
 
     return {
         **{name: of_sets(name) for name in ("sub", "and_", "or_", "xor")},
+        **{
+            name: of_light(getattr(operator, name))
+            for name in ("eq", "ne", "lt", "le", "gt", "ge")
+        },
+        "add": arithmetic.added,
         # A getter that holds a getter, and so on, would crash the interpreter at its end.
         "itemgetter": _itemgetter,
         "mul": arithmetic.multiplied,
         "pow": arithmetic.power,
         "lshift": arithmetic.shifted,
         "mod": arithmetic.remainder,
-        "contains": lambda container, item: item in running.within(container),
+        "contains": lambda container, item: inside(item, container),
     }
 
 
 def _itemgetter(*keys: Value) -> Callable[[Value], Value]:
+    light(keys)
     if len(keys) == 1:
         return lambda value: value[keys[0]]
     return lambda value: tuple(value[key] for key in keys)
@@ -392,8 +424,9 @@ def _collections() -> dict[str, Value]:
             if cls is defaultdict:
                 if args and not isinstance(args[0], (Offered, type, FunctionType)):
                     refuse("this default factory", "a function or a class makes defaults")
-                return cls(*args[:1], *map(consumed, args[1:]), **named)
-            return cls(*map(consumed, args[:1]), *args[1:], **named)
+                return cls(*args[:1], *map(hashed, args[1:]), **named)
+            take = consumed if cls is deque else hashed
+            return cls(*map(take, args[:1]), *args[1:], **named)
 
         return Offered(cls, call, {})
 
@@ -465,20 +498,23 @@ def _re() -> dict[str, Value]:
     return patterns.offered()
 
 
-def _heapq() -> dict[str, Value]:
-    import heapq
+def _bisect() -> dict[str, Value]:
+    import bisect
 
-    return {
-        "merge": lambda *parts, key=None, reverse=False: live(
-            heapq.merge(*map(ticking, parts), key=key, reverse=reverse)
-        ),
-        "nlargest": lambda n, values, key=None: heapq.nlargest(
-            n, consumed(values), key=key
-        ),
-        "nsmallest": lambda n, values, key=None: heapq.nsmallest(
-            n, consumed(values), key=key
-        ),
-    }
+    def among(name: str) -> Callable[..., Value]:
+        function = getattr(bisect, name)
+        return lambda values, item, *bounds, key=None, **named: function(
+            values, light(item), *bounds, key=keyed(key), **named
+        )
+
+    names = _words("bisect bisect_left bisect_right insort insort_left insort_right")
+    return {name: among(name) for name in names}
+
+
+def _heapq() -> dict[str, Value]:
+    from anabranch.sandbox import heaps
+
+    return heaps.offered()
 
 
 _INDENT: Final = 1_000
@@ -574,6 +610,7 @@ def _time() -> dict[str, Value]:
 
 
 _GUARDED: Final[Mapping[str, Callable[[], dict[str, Value]]]] = {
+    "bisect": _bisect,
     "collections": _collections,
     "copy": _copy,
     "decimal": _decimal,

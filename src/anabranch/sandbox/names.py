@@ -180,6 +180,6 @@ OF_CLASSES: Final[dict[tuple[str, str], frozenset[str]]] = {
 #: or an expression, or runs through an iterable.
 PLAIN_ATTRIBUTES: Final = _words("""
     add append capitalize casefold copy discard endswith find get isalnum isalpha
-    isdigit islower isspace isupper items keys lower lstrip pop popitem remove
+    isdigit islower isspace isupper items keys lower lstrip pop popitem
     rstrip setdefault split startswith strip title upper
 """)

@@ -13,6 +13,15 @@ from anabranch.sandbox.arithmetic import is_over, power
 from anabranch.sandbox.attributes import attribute
 from anabranch.sandbox.formats import judged_spec
 from anabranch.sandbox.frame_names import NUMPY
+from anabranch.sandbox.light import (
+    SCALARS,
+    hashed,
+    in_order,
+    keyed,
+    light,
+    of_light,
+    passed_through,
+)
 from anabranch.sandbox.methods import integer
 from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.objects import (
@@ -128,9 +137,26 @@ def _taking(function: Callable[..., Value]) -> Callable[..., Value]:
     return taken
 
 
+def _hashing(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A function that hashes all that its first argument gives."""
+
+    def taken(*args: Value, **named: Value) -> Value:
+        return function(*map(hashed, args[:1]), *args[1:], **named)
+
+    return taken
+
+
 def _extreme(function: Callable[..., Value]) -> Callable[..., Value]:
-    def taken(first: Value, *rest: Value, **named: Value) -> Value:
-        return function(first if rest else consumed(first), *rest, **named)
+    def taken(first: Value, *rest: Value, key: Value = None, **named: Value) -> Value:
+        if key is not None:
+            return function(
+                first if rest else consumed(first), *rest, key=keyed(key), **named
+            )
+        if not rest:
+            return function(passed_through(first), **named)
+        if not SCALARS.issuperset(map(type, rest)):
+            light(rest)
+        return function(first, *rest, **named)
 
     return taken
 
@@ -167,7 +193,7 @@ def _round(number: Value, ndigits: Value = None) -> Value:
 
 
 def _format(value: Value, spec: str = "") -> str:
-    return format(value, judged_spec(spec))
+    return format(light(value), judged_spec(spec))
 
 
 def _print(
@@ -175,7 +201,7 @@ def _print(
 ) -> None:
     if set(named) - {"flush"}:
         refuse("print() to a file", "it prints to standard output")
-    print(*values, sep=sep, end=end)
+    print(*map(light, values), sep=sep, end=end)
 
 
 def _zip(*values: Value, strict: bool = False) -> Value:
@@ -183,7 +209,13 @@ def _zip(*values: Value, strict: bool = False) -> Value:
 
 
 def _map(function: Value, *values: Value) -> Value:
+    if function is _CLASSES["str"] and all(map(_holds_scalars, values)):
+        return map(str, *values)
     return map(as_function(function), *map(as_lazy, values))
+
+
+def _holds_scalars(values: Value) -> bool:
+    return type(values) in (list, tuple) and SCALARS.issuperset(map(type, values))
 
 
 def _enumerate(values: Value, start: int = 0) -> Value:
@@ -198,26 +230,28 @@ _CLASSES: Final = {
     cls.__name__: Offered(cls, call, {})
     for cls, call in (
         (int, integer),
+        (str, of_light(str)),
         (slice, sliced),
         (list, _taking(list)),
         (tuple, _taking(tuple)),
-        (set, _taking(set)),
-        (frozenset, _taking(frozenset)),
-        (dict, _taking(dict)),
+        (set, _hashing(set)),
+        (frozenset, _hashing(frozenset)),
+        (dict, _hashing(dict)),
         (bytes, _bytes(bytes)),
         (bytearray, _bytes(bytearray)),
     )
 }
-_FREE: Final = frozenset({bool, complex, float, range, str, type(None)})
+_FREE: Final = frozenset({bool, complex, float, range, type(None)})
 _SAME: Final = (
-    *(abs, ascii, bin, bool, callable, chr, complex, divmod, float, hash, hex),
-    *(len, next, oct, ord, range, repr, str),
+    *(abs, bin, bool, callable, chr, complex, divmod, float, hex),
+    *(len, next, oct, ord, range),
 )
 
 #: The builtins of contained code, by name.
 ALLOWED_BUILTINS: Final[Mapping[str, Value]] = MappingProxyType(
     {
         **{function.__name__: function for function in _SAME},
+        **{function.__name__: of_light(function) for function in (ascii, hash, repr)},
         **_CLASSES,
         **{name: getattr(builtins, name) for name in EXCEPTIONS},
         "True": True,
@@ -243,7 +277,7 @@ ALLOWED_BUILTINS: Final[Mapping[str, Value]] = MappingProxyType(
         "print": _print,
         "reversed": _reversed,
         "round": _round,
-        "sorted": _taking(sorted),
+        "sorted": in_order(sorted),
         "sum": _summed,
         "type": _type,
         "zip": _zip,

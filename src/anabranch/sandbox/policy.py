@@ -17,7 +17,7 @@ from typing import Final
 from anabranch.errors import SourceRefused
 from anabranch.sandbox.names import is_private
 
-__all__ = ["Policy", "checked"]
+__all__ = ["Policy", "bound_names", "checked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class _Checker:
     def check(self, tree: ast.AST) -> None:
         # Annotations are judged too, though rewriting drops them: nobody wants to read
         # a source in which they are the one place where anything may be said.
-        self._bound = _bound_names(tree)
+        self._bound = bound_names(tree)
         todo: list[ast.AST] = [tree]
         while todo:
             node = todo.pop()
@@ -255,12 +255,16 @@ class _Checker:
             )
 
 
-def _bound_names(tree: ast.AST) -> frozenset[str]:
-    """Every name that is bound somewhere in a tree."""
+def bound_names(tree: ast.AST) -> frozenset[str]:
+    """Every name that is bound, or deleted, somewhere in a tree."""
     names: set[str] = set()
     for node in ast.walk(tree):
         match node:
-            case ast.Name(name, ast.Store()) | ast.arg(name) | ast.FunctionDef(name):
+            case (
+                ast.Name(name, ast.Store() | ast.Del())
+                | ast.arg(name)
+                | ast.FunctionDef(name)
+            ):
                 names.add(name)
             case ast.alias(name, asname):
                 names.add(asname or name)

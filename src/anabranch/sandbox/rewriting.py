@@ -8,11 +8,13 @@ much before the interpreter looks again whether to stop.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Collection
 from typing import Final
 
 from anabranch.sandbox.kinds import Kinds, kinds_of
 from anabranch.sandbox.names import PLAIN_ATTRIBUTES
+from anabranch.sandbox.policy import bound_names
 
 __all__ = ["guarded"]
 
@@ -29,6 +31,8 @@ _VIEWING: Final = frozenset({"keys", "items", "getattr"})
 _ACCESSING: Final = frozenset({"str", "getattr"})
 #: Arguments by which an exception holds another value.
 _HELD: Final = frozenset({"name", "obj"})
+#: Plain methods whose first argument is hashed.
+_HASHING: Final = frozenset("add discard get pop setdefault".split())
 
 
 def guarded(
@@ -40,8 +44,37 @@ def guarded(
         tree: One that the policy allows.
         given: Names that have a value before the code runs.
     """
+    names = bound_names(tree) if isinstance(tree, ast.Module) else ()
     _Guarding(kinds_of(tree, given), _attributes_in(tree)).visit(tree)
+    if isinstance(tree, ast.Module) and tree.body:
+        tree.body = _in_a_function(tree.body, names)
     return ast.fix_missing_locations(tree)
+
+
+def _in_a_function(body: list[ast.stmt], names: Collection[str]) -> list[ast.stmt]:
+    """Statements as a function's, all of whose names are global: they are found sooner.
+
+    Raises:
+        SyntaxError: If one would leave the function.
+    """
+    todo: list[ast.AST] = [*body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)):
+            word = "return" if isinstance(node, ast.Return) else "yield"
+            where = ("<sandbox>", node.lineno, node.col_offset + 1, None)
+            raise SyntaxError(f"'{word}' outside function", where)  # noqa: TRY004  # it is none
+        if not isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            todo += ast.iter_child_nodes(node)
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    main = ast.FunctionDef("$main", nothing, [*_declared(names), *body], [])
+    if sys.version_info >= (3, 12):
+        main.type_params = []
+    return [ast.copy_location(main, body[0]), ast.Expr(_call("$main", body[-1]))]
+
+
+def _declared(names: Collection[str]) -> list[ast.stmt]:
+    return [ast.Global(sorted(names))] if names else []
 
 
 def _attributes_in(tree: ast.AST) -> frozenset[str]:
@@ -61,20 +94,34 @@ class _Guarding(ast.NodeTransformer):
         if not _ACCESSING.isdisjoint(attributes):
             self._plain -= {"split"}
         self._has_views = not _VIEWING.isdisjoint(attributes)
+        self._called: set[ast.expr] = set()
+        #: How many iterables of comprehensions are around: there no name can be bound.
+        self._in_iterables = 0
 
     # ------------------------------------------------------------------------- reading
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
-        if node.attr in self._plain:
+        if node.attr in self._plain and (node.attr not in _HASHING or node in self._called):
             return node
         return _call("$get", node, node.value, ast.Constant(node.attr))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         function = node.func
         written_out = all(isinstance(arg, ast.Constant) for arg in node.args)
+        first = node.args[0] if node.args and not _has_star(node.args) else None
+        hashes = isinstance(function, ast.Attribute) and function.attr in _HASHING
+        if hashes and (first is not None or not node.args):
+            self._called.add(function)
+        known = first is None or self._kinds.is_flat(first)
         self.generic_visit(node)
         match function:
+            case ast.Attribute() if hashes and first is not None:
+                node.args[0] = self._light(node.args[0], known=known)
+            case ast.Name("str") if "str" not in self._kinds.given:
+                if first is not None and len(node.args) == 1 and not node.keywords:
+                    function.id = "$str"
+                    node.args[0] = self._light(node.args[0], known=known)
             case ast.Attribute(value, name) if name in _STRIPPING:
                 if written_out and not node.keywords:
                     node.func = ast.copy_location(
@@ -91,14 +138,111 @@ class _Guarding(ast.NodeTransformer):
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        parts = [node.left, *node.comparators]
+        flat = [self._kinds.is_flat(part) or _is_written_out(part) for part in parts]
         sized = [self._kinds.is_sized(part) for part in node.comparators]
         self.generic_visit(node)
+        if len(node.ops) == 1:
+            return self._compared(node, *flat, is_sized=sized[0])
+        # Of each two that are compared, one is light.
+        node.comparators = [
+            part if isinstance(op, _OF_IDENTITY) else self._light(part, known=known)
+            for op, part, known in zip(node.ops, node.comparators, flat[1:], strict=True)
+        ]
+        node.left = self._light(node.left, known=flat[0])
         node.comparators = [
             _call("$within", part, part)
             if isinstance(op, (ast.In, ast.NotIn)) and not known
             else part
             for op, part, known in zip(node.ops, node.comparators, sized, strict=True)
         ]
+        return node
+
+    def _compared(
+        self, node: ast.Compare, left_is_flat: bool, right_is_flat: bool, *, is_sized: bool
+    ) -> ast.expr:
+        (op,), (right,) = node.ops, node.comparators
+        match op:
+            case ast.Is() | ast.IsNot():
+                return node
+            case ast.In() | ast.NotIn() if left_is_flat:
+                if not is_sized:
+                    node.comparators = [_call("$within", right, right)]
+                return node
+            case ast.In() | ast.NotIn():
+                found: ast.expr = _call("$inside", node, node.left, right)
+                if isinstance(op, ast.NotIn):
+                    found = ast.copy_location(ast.UnaryOp(ast.Not(), found), node)
+                if isinstance(node.left, ast.Name) and is_sized:
+                    return _if_flat(node.left, node, found)
+                return found
+            case _ if left_is_flat or right_is_flat:
+                return node
+            case _ if isinstance(node.left, ast.Name):
+                node.left = self._light(node.left)
+            case _:
+                node.comparators = [self._light(right)]
+        return node
+
+    def _light(self, node: ast.expr, *, known: bool = False) -> ast.expr:
+        """A value that is to be compared, hashed or written out."""
+        if known or self._kinds.is_flat(node):
+            return node
+        match node:
+            case ast.Tuple(parts) if not _has_star(parts):
+                node.elts = [self._light(part) for part in parts]
+                return node
+            case ast.Slice():
+                # From Python 3.12 on it can be hashed.
+                for name in ("lower", "upper", "step"):
+                    part = getattr(node, name)
+                    setattr(node, name, part and self._light(part))
+                return node
+            case _:
+                return self._guarded_by("$light", node)
+
+    def _guarded_by(self, guard: str, node: ast.expr) -> ast.expr:
+        """What a guard gives for a value, or the value itself if it is a scalar."""
+        if isinstance(node, ast.Name):
+            return _if_flat(node, node, _call(guard, node, node))
+        if self._in_iterables:
+            return _call(guard, node, node)
+        it = ast.copy_location(ast.Name("$it", ast.Load()), node)
+        named = ast.NamedExpr(ast.Name("$it", ast.Store()), node)
+        return _if_flat(named, it, _call(guard, node, it))
+
+    def visit_Dict(self, node: ast.Dict) -> ast.expr:
+        known = [key is None or self._kinds.is_flat(key) for key in node.keys]
+        self.generic_visit(node)
+        node.keys = [
+            key if key is None else self._light(key, known=is_known)
+            for key, is_known in zip(node.keys, known, strict=True)
+        ]
+        return node
+
+    def visit_Set(self, node: ast.Set) -> ast.expr:
+        known = [self._kinds.is_flat(part) for part in node.elts]
+        self.generic_visit(node)
+        node.elts = [
+            ast.copy_location(
+                ast.Starred(_call("$hashed", part, part.value), ast.Load()), part
+            )
+            if isinstance(part, ast.Starred)
+            else self._light(part, known=is_known)
+            for part, is_known in zip(node.elts, known, strict=True)
+        ]
+        return node
+
+    def visit_SetComp(self, node: ast.SetComp) -> ast.expr:
+        known = self._kinds.is_flat(node.elt)
+        self.generic_visit(node)
+        node.elt = self._light(node.elt, known=known)
+        return node
+
+    def visit_DictComp(self, node: ast.DictComp) -> ast.expr:
+        known = self._kinds.is_flat(node.key)
+        self.generic_visit(node)
+        node.key = self._light(node.key, known=known)
         return node
 
     def visit_Starred(self, node: ast.Starred) -> ast.expr:
@@ -114,15 +258,23 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
         many = len(node.values) > _FEW_PARTS or self._kinds.is_doubled(*node.values)
+        texts = [
+            part
+            for part in node.values
+            if isinstance(part, ast.FormattedValue)
+            and not self._kinds.is_number(part.value)
+        ]
         self.generic_visit(node)
         if not many:
-            return node
+            # One of them is no longer than what it is made of.
+            return _call("$text", node, node) if len(texts) > 1 else node
         parts: list[ast.expr] = [ast.JoinedStr([part]) for part in node.values]
         empty = ast.Constant("")
         return _call("$join", node, empty, ast.Tuple(parts, ast.Load()))
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
-        node.value = self.visit(node.value)
+        known = self._kinds.is_flat(node.value)
+        node.value = self._light(self.visit(node.value), known=known)
         spec = node.format_spec
         if spec is None or _is_short(spec):
             return node
@@ -132,7 +284,9 @@ class _Guarding(ast.NodeTransformer):
         return ast.copy_location(ast.FormattedValue(value, -1, None), node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        known = self._kinds.is_flat(node.slice)
         self.generic_visit(node)
+        node.slice = self._light(node.slice, known=known)
         if isinstance(node.ctx, ast.Store):
             for part in _slices_in(node.slice):
                 # As a key of a dict it would be kept, and could hold others like it.
@@ -150,36 +304,45 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         name = self._guard_of(node.left, node.op, node.right)
-        known = [self._is_known(part) for part in (node.left, node.right)]
+        known = [self._kinds.is_flat(part) for part in (node.left, node.right)]
         self.generic_visit(node)
         if name is not None:
             return _call(name, node, node.left, node.right)
         if self._has_views and isinstance(node.op, _OF_SETS):
             # A view of a dict makes a set of whatever stands on the other side.
             left, right = (
-                part if is_known else _call("$more", part, part)
-                for part, is_known in zip((node.left, node.right), known, strict=True)
+                part if is_number else _call("$hashed", part, part)
+                for part, is_number in zip((node.left, node.right), known, strict=True)
             )
             node.left, node.right = left, right
         return node
 
     def _is_known(self, node: ast.expr) -> bool:
-        return self._kinds.is_number(node) or self._kinds.is_sized(node)
+        """Whether running through it ends soon, if it can be run through at all."""
+        kinds = self._kinds
+        return isinstance(node, ast.BinOp) or kinds.is_flat(node) or kinds.is_sized(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt | list[ast.stmt]:
         target = node.target
         left = ast.Constant(None) if isinstance(target, ast.Subscript) else target
         name = self._guard_of(left, node.op, node.value)
-        quiet = self._is_known(node.value)
+        quiet = (
+            self._is_known(node.value)
+            if isinstance(node.op, ast.Add)
+            else self._kinds.is_flat(node.value)
+        )
         takes = (ast.Add, ast.BitOr, *(_OF_SETS if self._has_views else ()))
         if name is None and isinstance(node.op, ast.Add) and not quiet:
             name = "$add" if _is_of_itself(target, node.value) else None
         self.generic_visit(node)
+        if isinstance(target, ast.Subscript) and not quiet:
+            node.value = self._guarded_by("$kept", node.value)
         if name is not None:
             return _in_place(node, name.replace("$", "$i", 1))
         if isinstance(node.op, takes) and not quiet:
-            # A list takes in whatever can be run through.
-            node.value = _call("$more", node.value, node.value)
+            # A list takes in whatever can be run through; dicts and sets hash it.
+            guard = "$more" if isinstance(node.op, ast.Add) else "$hashed"
+            node.value = _call(guard, node.value, node.value)
         return node
 
     def _guard_of(self, left: ast.expr, op: ast.operator, right: ast.expr) -> str | None:
@@ -215,30 +378,49 @@ class _Guarding(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
         spreads = any(map(_takes_all, node.targets))
-        keyed = any(
-            isinstance(target, ast.Subscript) and not isinstance(target.slice, ast.Constant)
-            for target in node.targets
-        )
+        keyed = any(isinstance(target, ast.Subscript) for target in node.targets)
         known = self._is_known(node.value)
         self.generic_visit(node)
         if spreads and not self._kinds.is_number(node.value):
             node.value = _call("$more" if keyed else "$spread", node.value, node.value)
         elif keyed and not known:
-            node.value = _call("$stored", node.value, node.value)
+            node.value = self._guarded_by("$stored", node.value)
+        if any(map(_puts_items, node.targets)):
+            node.value = self._kept(node.value)
         return node
+
+    def _kept(self, node: ast.expr) -> ast.expr:
+        """A value whose parts become items."""
+        if isinstance(node, (ast.Tuple, ast.List)) and not _has_star(node.elts):
+            node.elts = [
+                part
+                if self._kinds.is_flat(part) or self._kinds.is_sized(part)
+                else self._guarded_by("$kept", part)
+                for part in node.elts
+            ]
+            return node
+        return _call("$all_kept", node, node)
 
     def visit_For(self, node: ast.For) -> ast.stmt:
         spreads = _takes_all(node.target)
         self.generic_visit(node)
         if spreads:
             node.iter = _call("$spreads", node.iter, node.iter)
+        if isinstance(node.target, ast.Subscript) or _puts_items(node.target):
+            node.iter = _call("$each_kept", node.iter, node.iter)
         return node
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         spreads = _takes_all(node.target)
-        self.generic_visit(node)
+        self._in_iterables += 1
+        node.iter = self.visit(node.iter)
+        self._in_iterables -= 1
+        node.target = self.visit(node.target)
+        node.ifs = [self.visit(part) for part in node.ifs]
         if spreads:
             node.iter = _call("$spreads", node.iter, node.iter)
+        if isinstance(node.target, ast.Subscript) or _puts_items(node.target):
+            node.iter = _call("$each_kept", node.iter, node.iter)
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
@@ -344,6 +526,14 @@ def _is_of_itself(target: ast.expr, value: ast.expr) -> bool:
     )
 
 
+def _puts_items(target: ast.expr) -> bool:
+    """Whether parts of a value are put at keys."""
+    return isinstance(target, (ast.Tuple, ast.List)) and any(
+        isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store)
+        for part in ast.walk(target)
+    )
+
+
 def _takes_all(target: ast.expr) -> bool:
     """Whether an assignment would run through all of its value at once."""
     if isinstance(target, ast.Subscript):
@@ -351,6 +541,10 @@ def _takes_all(target: ast.expr) -> bool:
     return any(isinstance(part, ast.Starred) for part in ast.walk(target))
 
 
+_WRITTEN_OUT: Final = (
+    *(ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Load, ast.UnaryOp, ast.unaryop),
+)
+_OF_IDENTITY: Final = (ast.Is, ast.IsNot)
 _OF_SETS: Final = (ast.Sub, ast.BitOr, ast.BitAnd, ast.BitXor)
 
 
@@ -380,6 +574,21 @@ def _is_short(spec: ast.expr) -> bool:
         if digits > _SPEC_DIGITS:
             return False
     return True
+
+
+def _if_flat(value: ast.expr, plain: ast.expr, guarded: ast.expr) -> ast.expr:
+    """What is plain if a value is a scalar: written out, since a call costs."""
+    kind = ast.Call(ast.Name("$type", ast.Load()), [value], [])
+    test = ast.Compare(kind, [ast.In()], [ast.Name("$scalars", ast.Load())])
+    return ast.copy_location(ast.IfExp(test, plain, guarded), value)
+
+
+def _is_written_out(node: ast.expr) -> bool:
+    """Whether a value is in the source, with all that it holds."""
+    return all(
+        isinstance(part, (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Load))
+        for part in ast.walk(node)
+    )
 
 
 def _in_place(node: ast.AugAssign, guard: str) -> ast.stmt | list[ast.stmt]:

@@ -168,13 +168,6 @@ def more(value: Value) -> Value:
     return list(consumed(value))
 
 
-def stored(value: Value) -> Value:
-    """What is put at a key that may be a slice, which would run through it."""
-    if type(value) is range:
-        return consumed(value)
-    return live(_counted(value)) if hasattr(type(value), "__next__") else value
-
-
 def bound(value: Value) -> Value:
     """A bound of a slice, which may not be a slice: that one could hold another one."""
     if type(value) is slice:
@@ -244,3 +237,10 @@ def join(separator: Value, parts: Value) -> Value:
     if sizes + len(separator) * max(0, len(texts) - 1) > MAX_ITEMS:
         too_large("join()", MAX_ITEMS, "characters")
     return separator.join(texts)
+
+
+def text(made: str) -> str:
+    """A text that was put together, of a few parts that may all be long."""
+    if len(made) > MAX_ITEMS:
+        too_large("this f-string", MAX_ITEMS, "characters")
+    return made
