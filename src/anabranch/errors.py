@@ -202,6 +202,9 @@ class SourceError(AnabranchError):
         self.uri = uri
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[SourceError], tuple[str, str]]:
+        return type(self), (self.uri, self.reason)
+
 
 class ModelError(AnabranchError):
     """A model's files are missing, or are not the ones whose digest is pinned."""

@@ -143,10 +143,8 @@ def test_hostile_documents_reach_the_model_as_text_and_decide_nothing(
 
 
 def test_retrievers_are_asked_at_once_each_with_its_own_time() -> None:
-    quick, slow = (
-        Shelves("quick", [hit(1)], after=1.0),
-        Shelves("slow", [hit(2)], after=1.0),
-    )
+    quick = Shelves("quick", [hit(1, "a")], after=1.0)
+    slow = Shelves("slow", [hit(2, "b")], after=1.5)
     late = Shelves("late", [hit(3)], after=60.0)
     broken = Shelves("broken", error=ConnectionError("refused"))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from anabranch.errors import SourceError
 from anabranch.observe import StageStats
@@ -45,6 +46,14 @@ class Report:
     elapsed_s: float = 0.0
     stages: Sequence[StageStats] = ()
 
+    def add(self, other: Report) -> None:
+        """Count what another run has done; the times of stages are added up."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.broken += other.broken
+        known = {stage.name: stage for stage in self.stages}
+        self.stages = [_joined(known.get(stage.name), stage) for stage in other.stages]
+
     def met(self, verdict: Verdict) -> None:
         """Count a source that is done with."""
         self.sources += 1
@@ -57,3 +66,30 @@ class Report:
                 self.unchanged += 1
             case Verdict.PRESENT:
                 self.present += 1
+
+
+_COUNTS: Final = (
+    "sources",
+    "new",
+    "changed",
+    "unchanged",
+    "present",
+    "removed",
+    "skipped",
+    "documents",
+    "chunks",
+    "embedded",
+)
+
+
+def _joined(before: StageStats | None, now: StageStats) -> StageStats:
+    if before is None:
+        return now
+    return replace(
+        now,
+        done=before.done + now.done,
+        most_at_once=max(before.most_at_once, now.most_at_once),
+        busy_s=before.busy_s + now.busy_s,
+        work_s=before.work_s + now.work_s,
+        elapsed_s=before.elapsed_s + now.elapsed_s,
+    )
