@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from anabranch.rag.filters import Filter
 from anabranch.rag.stores.fulltext import telling_words
 from anabranch.rag.stores.masks import Masks
+from anabranch.rag.stores.neighbours import Neighbours
 from anabranch.rag.stores.reading import texts
 from anabranch.rag.stores.table import Places, Table, Tables
 from anabranch.rag.stores.terms import Stems, Terms
@@ -43,6 +45,21 @@ class Matching:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How much of what is nearest is found.
+
+    Attributes:
+        share: Of the nearest passages, from 0 to 1; others as near count as well.
+        passages: How many can be found.
+        in_graph: How many of these are found along a graph; the others are compared.
+    """
+
+    share: float
+    passages: int
+    in_graph: int
+
+
 class Searches:
     """Searches in one index, with what they keep in memory.
 
@@ -50,7 +67,8 @@ class Searches:
     own. An answer is of one state of the index, the newest when it began or a later one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, neighbours: Neighbours | None = None) -> None:
+        self._neighbours = neighbours
         self._tables = Tables()
         self._masks = Masks()
         self._stems = Stems()
@@ -58,13 +76,40 @@ class Searches:
 
     def close(self) -> None:
         self._stems.close()
+        if self._neighbours is not None:
+            self._neighbours.close()
+
+    def prepare(self, db: sqlite3.Connection) -> Future[None] | None:
+        """Load what searches need; what is being made, if anything is."""
+        with self._tables.current(db) as table:
+            return None if self._neighbours is None else self._neighbours.renew(table)
+
+    def recall(self, db: sqlite3.Connection, *, k: int, sample: int) -> Recall:
+        """What the nearest to some passages have in common with the truly nearest."""
+        with self._tables.current(db) as table:
+            places = table.living[:: max(1, len(table) // sample)][:sample]
+            found = wanted = 0
+            for vector in table.rows.take(places):
+                near = Near(vector=vector, k=k + 1, where=None, name="")
+                [truly, perhaps] = _nearest(
+                    table,
+                    [near, near],
+                    [self._meant(db, table, near), self._compared(db, table, near)],
+                )
+                # The first is the passage itself; what is as near as the last will do.
+                least = min((score for _, score in truly), default=0.0)
+                found += sum(score >= least for _, score in perhaps[1:])
+                wanted += len(truly) - 1
+            held = 0 if self._neighbours is None else self._neighbours.held(table)
+            return Recall(found / max(1, wanted), len(table), held)
 
     def nearest(
         self, db: sqlite3.Connection, asked: Sequence[Near]
     ) -> Sequence[Sequence[Hit]]:
         """The passages with the largest inner products, best first, for each question."""
         with self._tables.current(db) as table:
-            ranked = list(self._nearest(db, table, asked))
+            compared = [self._compared(db, table, each) for each in asked]
+            ranked = _nearest(table, asked, compared)
             return _hits(db, ranked, [each.name for each in asked])
 
     def matching(self, db: sqlite3.Connection, asked: Matching) -> Sequence[Hit]:
@@ -81,27 +126,36 @@ class Searches:
             [hits] = _hits(db, [_ranked(table, best, scores[best])], [asked.name])
             return hits
 
-    def _nearest(
-        self, db: sqlite3.Connection, table: Table, asked: Sequence[Near]
-    ) -> Iterator[Ranked]:
-        meant = [self._meant(db, table, each) for each in asked]
-        whole = [
-            number
-            for number, places in enumerate(meant)
-            if places is None or len(places) * 4 > table.size
-        ]
-        every = table.rows.products(
-            np.array([asked[number].vector for number in whole], np.float32)
-        )
-        for number, (each, places) in enumerate(zip(asked, meant, strict=True)):
-            scores = next(every) if number in whole else None
-            yield _best(table, each, places, scores)
+    def _compared(self, db: sqlite3.Connection, table: Table, near: Near) -> Places | None:
+        """The places whose vectors are compared with the question's; ``None`` for all."""
+        meant = self._meant(db, table, near)
+        if self._neighbours is not None:
+            found = self._neighbours.candidates(table, near.vector, k=near.k, meant=meant)
+            return meant if found is None else found
+        return meant
 
     def _meant(self, db: sqlite3.Connection, table: Table, near: Near) -> Places | None:
-        """The places that are searched; ``None`` for all."""
         if near.where is None:
             return None if len(table) == table.size else table.living
         return table.living[self._masks.of(db, near.where, table)[table.living]]
+
+
+def _nearest(
+    table: Table, asked: Sequence[Near], compared: Sequence[Places | None]
+) -> Sequence[Ranked]:
+    """The best of the places compared, for each question."""
+    whole = {
+        number
+        for number, places in enumerate(compared)
+        if places is None or len(places) * 4 > table.size
+    }
+    every = table.rows.products(
+        np.array([near.vector for number, near in enumerate(asked) if number in whole])
+    )
+    return [
+        _best(table, near, places, next(every) if number in whole else None)
+        for number, (near, places) in enumerate(zip(asked, compared, strict=True))
+    ]
 
 
 def _best(

@@ -33,9 +33,11 @@ from anabranch.errors import StoreError, StoreMismatch
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores import reading, writing
+from anabranch.rag.stores.ann import Approximate, Exact, Search
 from anabranch.rag.stores.lock import hold_lock
+from anabranch.rag.stores.neighbours import Neighbours
 from anabranch.rag.stores.records import Count, Passage, Write
-from anabranch.rag.stores.searching import Matching, Near, Searches
+from anabranch.rag.stores.searching import Matching, Near, Recall, Searches
 from anabranch.rag.stores.storable import check_vector
 from anabranch.rag.stores.together import Together
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
@@ -48,6 +50,7 @@ READERS: Final = 2
 AT_ONCE: Final = 256
 # Vectors compared in one pass. Each adds an eighth of the time that the first takes.
 TOGETHER: Final = 16
+EXACT: Final = Exact()
 
 
 class SqliteStore:
@@ -57,23 +60,34 @@ class SqliteStore:
     tasks at once, and does its work in threads.
     """
 
-    def __init__(self, folder: Path, *, is_writer: bool) -> None:
+    def __init__(self, folder: Path, *, is_writer: bool, search: Search) -> None:
         self.folder = folder
         self._path = folder / FILE
         self._connections: list[sqlite3.Connection] = []
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="anabranch-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="anabranch-write")
+        neighbours = None
+        if isinstance(search, Approximate):
+            neighbours = Neighbours(folder, search, lambda: self._connect("mode=ro"))
+        self._searches = Searches(neighbours)
         self._unlock: Callable[[], None] = hold_lock(folder) if is_writer else _nothing
         self._dimensions = 0  # known when it has been looked into
-        self._searches = Searches()
         self._together = Together(self._nearest, self._readers, most=TOGETHER)
 
     @classmethod
-    async def create(cls, folder: Path, embedder: Embedder) -> SqliteStore:
+    async def create(
+        cls, folder: Path, embedder: Embedder, *, search: Search = EXACT
+    ) -> SqliteStore:
         """Open an index for writing; make it if there is none.
 
+        Args:
+            folder: Of the index.
+            embedder: Whose vectors it holds.
+            search: How the nearest vectors are sought.
+
         Raises:
+            ImportError: The extra ``ann`` is missing, and ``search`` needs it.
             StoreLocked: Another process is writing to it.
             StoreMismatch: It was made with another model.
             StoreError: The folder cannot be written, or holds something else.
@@ -86,7 +100,7 @@ class SqliteStore:
                 raise StoreError(
                     f"{folder} cannot be made a folder ({error.strerror}): choose another"
                 ) from error
-            store = cls(folder, is_writer=True)
+            store = cls(folder, is_writer=True, search=search)
             try:
                 store._on_writer(lambda db: writing.make(db, embedder))
                 store._check(embedder)
@@ -98,10 +112,18 @@ class SqliteStore:
         return await _opened(begin)
 
     @classmethod
-    async def open(cls, folder: Path, embedder: Embedder | None = None) -> SqliteStore:
+    async def open(
+        cls, folder: Path, embedder: Embedder | None = None, *, search: Search = EXACT
+    ) -> SqliteStore:
         """Open an index for reading.
 
+        Args:
+            folder: Of the index.
+            embedder: Whose vectors it should hold.
+            search: How the nearest vectors are sought.
+
         Raises:
+            ImportError: The extra ``ann`` is missing, and ``search`` needs it.
             StoreMismatch: It was made with another model than ``embedder``.
             StoreError: There is no index in the folder, or it cannot be read.
         """
@@ -112,7 +134,7 @@ class SqliteStore:
                     f"{folder} holds no index: make one with "
                     f"'anabranch index SOURCE --into {folder}'"
                 )
-            store = cls(folder, is_writer=False)
+            store = cls(folder, is_writer=False, search=search)
             try:
                 store._check(embedder)
             except BaseException:
@@ -204,8 +226,9 @@ class SqliteStore:
     ) -> Sequence[Hit]:
         """The ``k`` passages whose vectors have the largest inner product with this one.
 
-        Exact: every vector is compared. Ties by key. What is asked at the same time is
-        answered together, in one pass over the vectors.
+        Ties by key. Exact unless :class:`Approximate` was asked for: then some of the
+        nearest may be missing, and the scores are exact all the same. What is asked at
+        the same time is answered together, in one pass over the vectors.
 
         Raises:
             UsageError: The vector has another length than those of the index, or
@@ -249,6 +272,23 @@ class SqliteStore:
         chosen = None if where is None else as_filter(where)
         asked = Matching(query=query, k=k, where=chosen, name=name)
         return await self._read(lambda db: self._searches.matching(db, asked))
+
+    async def prepare(self) -> None:
+        """Load what searches need into memory, and make the graph of neighbours if due.
+
+        Without this, the first search loads, and the graph is made in the background.
+        """
+        while (renewal := await self._read(self._searches.prepare)) is not None:
+            await asyncio.wrap_future(renewal)
+
+    async def recall(self, *, k: int = 10, sample: int = 100) -> Recall:
+        """How much of what is nearest :meth:`search` finds, measured on this index.
+
+        Args:
+            k: How many are sought.
+            sample: For how many passages, spread over all; each is left out of its own.
+        """
+        return await self._read(lambda db: self._searches.recall(db, k=k, sample=sample))
 
     def _near(self, vector: Vectors, *, k: int, where: Where | None, name: str) -> Near:
         check_vector(vector, self._dimensions)

@@ -64,21 +64,25 @@ class Rows:
             taken[here] = self.blocks[number][places[here] % BLOCK_ROWS]
         return taken
 
-    def products(self, queries: Vectors) -> Iterator[NDArray[np.float32]]:
-        """The inner products of each query with every row, query by query."""
-        for start in range(0, len(queries), _QUERIES):
-            some = np.ascontiguousarray(queries[start : start + _QUERIES].T)
-            found = np.empty((self.size, some.shape[1]), np.float32)
-            for first, part in self._slices(_SLICE // max(1, some.size)):
-                np.dot(part, some, out=found[first : first + len(part)])
+    def products(
+        self, queries: Vectors, *, start: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        """The inner products of each query with every row from a place on, in turn."""
+        for number in range(0, len(queries), _QUERIES):
+            some = np.ascontiguousarray(queries[number : number + _QUERIES].T)
+            found = np.empty((self.size - start, some.shape[1]), np.float32)
+            done = 0
+            for part in self._slices(start, max(1, _SLICE // max(1, some.size))):
+                np.dot(part, some, out=found[done : done + len(part)])
+                done += len(part)
             yield from np.ascontiguousarray(found.T)
 
-    def _slices(self, rows: int) -> Iterator[tuple[int, Vectors]]:
-        for number, block in enumerate(self.blocks):
-            first = number * BLOCK_ROWS
-            filled = min(BLOCK_ROWS, self.size - first)
-            for start in range(0, filled, max(1, rows)):
-                yield first + start, block[start : min(start + max(1, rows), filled)]
+    def _slices(self, start: int, rows: int) -> Iterator[Vectors]:
+        while start < self.size:
+            number, first = divmod(start, BLOCK_ROWS)
+            end = min(start + rows, (number + 1) * BLOCK_ROWS, self.size)
+            yield self.blocks[number][first : first + end - start]
+            start = end
 
 
 def products(rows: Vectors, query: Vectors) -> NDArray[np.float32]:
