@@ -303,6 +303,31 @@ def test_a_synchronous_call_that_would_wait_for_itself_is_an_error_and_no_hang()
         theirs.embed_query("a")
 
 
+def test_a_loop_that_ends_leaves_no_thread_waiting():
+    loop = asyncio.new_event_loop()
+
+    class Stopping(HashEmbedder):
+        async def embed_query(self, text: str):
+            loop.stop()
+            return await loop.create_future()  # never done
+
+    async def make() -> Embeddings:
+        return langchain.to_embeddings(Stopping())
+
+    theirs = loop.run_until_complete(make())
+    runs = threading.Event()
+    loop.call_soon(runs.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    assert runs.wait(60)
+    with pytest.raises(LoopError, match="does not run any more"):
+        theirs.embed_query("a")
+    thread.join()
+    for _ in range(2):
+        loop.run_until_complete(asyncio.sleep(0))  # what was asked is cancelled
+    loop.close()
+
+
 def test_an_adapter_made_in_a_thread_has_a_loop_of_its_own():
     async def main() -> None:
         theirs = await asyncio.to_thread(langchain.to_embeddings, HashEmbedder())

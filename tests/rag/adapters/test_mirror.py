@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,24 @@ def test_a_version_is_held_back_until_it_is_complete_and_dropped_if_it_never_is(
             await store.write([add("nul\0", "z", is_last=True)])
 
     in_both(tmp_path, theirs, work)
+
+
+def test_lists_in_metadata_are_json_where_theirs_holds_none(tmp_path: Path):
+    class Flat(ShelfStore):
+        flat_metadata: bool = True
+
+    def of(theirs: ShelfStore) -> dict[str, Any]:
+        async def work(store: VectorStore) -> None:
+            one = add("a", "one", is_last=True)
+            chunk = replace(one.chunks[0], metadata={"tags": ["x", "ü"], "year": 2020})
+            await store.write([replace(one, chunks=[chunk])])
+
+        in_both(tmp_path / type(theirs).__name__, theirs, work)
+        [node] = theirs.nodes.values()
+        return node.metadata
+
+    assert of(ShelfStore()) == {"source": "a", "tags": ["x", "ü"], "year": 2020}
+    assert of(Flat()) == {"source": "a", "tags": '["x", "ü"]', "year": 2020}
 
 
 def test_when_theirs_fails_ours_has_nothing_and_the_next_run_does_the_rest(tmp_path: Path):

@@ -6,7 +6,7 @@ import asyncio
 import dis
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from itertools import islice
 from typing import Final, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from anabranch.errors import LoopError
 from anabranch.jobs import asyncio_run
 from anabranch.jobs.check import check_count
+from anabranch.jobs.portal import LOOK_UP_EVERY_S
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,10 +157,7 @@ class Home:
         if self._loop is None:
             return asyncio_run(started())
         if not self._loop.is_running():
-            raise LoopError(
-                "the event loop that this adapter was made in does not run any more: make "
-                f"the adapter anew, or await {instead}"
-            )
+            raise _ended(instead)
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
@@ -171,4 +169,19 @@ class Home:
                 "a thread (await asyncio.to_thread(...)), which gives it a loop of its "
                 "own, if nothing within it is open in this one"
             )
-        return asyncio.run_coroutine_threadsafe(started(), self._loop).result()
+        working = asyncio.run_coroutine_threadsafe(started(), self._loop)
+        while True:
+            # A loop that ends meanwhile may forget what it was asked: look up now and then.
+            wait([working], LOOK_UP_EVERY_S)
+            if working.done():
+                return working.result()
+            if not self._loop.is_running():
+                working.cancel()
+                raise _ended(instead)
+
+
+def _ended(instead: str) -> LoopError:
+    return LoopError(
+        "the event loop that this adapter was made in does not run any more: make the "
+        f"adapter anew, or await {instead}"
+    )

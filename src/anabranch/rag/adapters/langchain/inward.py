@@ -202,20 +202,22 @@ def retriever(
     """
     calls = Calls(concurrency)
 
+    def made(k: int, chosen: Filter | None) -> BaseRetriever:
+        if not isinstance(theirs, BaseRetriever):
+            return theirs(k, chosen)
+        if chosen is not None:
+            raise UsageError(
+                f"a {type(theirs).__name__} takes no filter: give langchain.retriever "
+                "a function (k, filter) that makes one, or give no 'where'"
+            )
+        return theirs
+
     async def ask(query: str, k: int, chosen: Filter | None) -> Found:
-        if isinstance(theirs, BaseRetriever):
-            if chosen is not None:
-                raise UsageError(
-                    f"a {type(theirs).__name__} takes no filter: give langchain.retriever "
-                    "a function (k, filter) that makes one, or give no 'where'"
-                )
-            made = theirs
-        else:
-            made = theirs(k, chosen)
-        if use_async:
-            documents = await calls.awaited(made.ainvoke, query)
-        else:
-            documents = await calls.threaded(made.invoke, query)
+        documents = await (
+            calls.awaited(made(k, chosen).ainvoke, query)
+            if use_async
+            else calls.threaded(lambda: made(k, chosen).invoke(query))
+        )
         return [(_hit(document), None) for document in documents if document.page_content]
 
     known = name or (

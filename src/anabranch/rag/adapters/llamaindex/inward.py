@@ -279,20 +279,21 @@ def retriever(
     """
     calls = Calls(concurrency)
 
+    def made(k: int, chosen: Filter | None) -> BaseRetriever:
+        if not isinstance(theirs, BaseRetriever):
+            return theirs(k, None if chosen is None else to_filters(chosen))
+        if chosen is not None:
+            raise UsageError(
+                f"a {type(theirs).__name__} takes no filter: give llamaindex.retriever "
+                "a function (k, filters) that makes one, or give no 'where'"
+            )
+        return theirs
+
     async def ask(query: str, k: int, chosen: Filter | None) -> Found:
-        if isinstance(theirs, BaseRetriever):
-            if chosen is not None:
-                raise UsageError(
-                    f"a {type(theirs).__name__} takes no filter: give llamaindex.retriever "
-                    "a function (k, filters) that makes one, or give no 'where'"
-                )
-            made = theirs
-        else:
-            made = theirs(k, None if chosen is None else to_filters(chosen))
         nodes = await (
-            calls.awaited(made.aretrieve, query)
+            calls.awaited(made(k, chosen).aretrieve, query)
             if use_async
-            else calls.threaded(made.retrieve, query)
+            else calls.threaded(lambda: made(k, chosen).retrieve(query))
         )
         return [(hit_of(each.node), each.score) for each in nodes if text_of(each.node)]
 

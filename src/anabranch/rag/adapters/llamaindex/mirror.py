@@ -56,7 +56,8 @@ class MirroredStore:
       asks the copy meanwhile may find it missing or in part, and after a crash until the
       next run;
     - nodes have the source's URI for ``ref_doc_id`` and ids that are the same on every
-      run, so that what is added twice is stored once.
+      run, so that what is added twice is stored once;
+    - lists in metadata are JSON where theirs holds none (its ``flat_metadata``).
 
     Chunks of a source are held in memory until its last one. Searches are answered by
     ours; ask the copy through ``store_retriever``. Make it over an empty copy, and write
@@ -72,6 +73,8 @@ class MirroredStore:
         self._theirs = theirs
         self._held: dict[str, _Held] = {}
         self._calls = Calls(1)
+        # So they say that their metadata holds no lists.
+        self._is_flat = bool(getattr(theirs, "flat_metadata", False))
         kind = type(theirs)
         self._adds = is_async(kind, BasePydanticVectorStore, "async_add")
         self._deletes = is_async(kind, BasePydanticVectorStore, "adelete")
@@ -153,7 +156,7 @@ class MirroredStore:
             return
         nodes = await self._calls.threaded(
             lambda: [
-                stored_node(uri, number, chunk, vector)
+                stored_node(uri, number, chunk, vector, is_flat=self._is_flat)
                 for number, (chunk, vector) in enumerate(pairs)
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 from uuid import NAMESPACE_URL, uuid5
@@ -94,14 +95,22 @@ def chunk_node(chunk: Chunk) -> TextNode:
     )
 
 
-def stored_node(uri: str, number: int, chunk: Chunk, vector: Vectors) -> TextNode:
-    """A passage as a node for their store, with an id that is the same on every run."""
+def stored_node(
+    uri: str, number: int, chunk: Chunk, vector: Vectors, *, is_flat: bool
+) -> TextNode:
+    """A passage as a node for their store, with an id that is the same on every run.
+
+    With ``is_flat``, lists in its metadata are JSON.
+    """
+    metadata: Metadata = {"source": uri, **chunk.metadata}
+    if is_flat:
+        metadata = {name: _flat(value) for name, value in metadata.items()}
     node = _node(
         str(uuid5(NAMESPACE_URL, f"{uri}#{number}")),
         uri,
         chunk.text,
         (chunk.start, chunk.end),
-        {"source": uri, **chunk.metadata},
+        metadata,
     )
     node.embedding = vector.tolist()
     return node
@@ -121,6 +130,12 @@ def _node(
         excluded_embed_metadata_keys=list(fields),
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ref_doc_id)},
     )
+
+
+def _flat(value: Scalar | Sequence[Scalar]) -> Scalar:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return json.dumps(list(value), ensure_ascii=False)
+    return value
 
 
 def _theirs(value: Scalar | Sequence[Scalar]) -> Scalar | list[Scalar]:
