@@ -155,3 +155,31 @@ def test_private_names_are_refused_before_anything_runs(name: str) -> None:
     with pytest.raises(SourceRefused):
         safe_exec(f"call(1)\n{name}", {"call": called.append, "x": 1})
     assert called == []
+
+
+@pytest.mark.parametrize("source", ["return 1", "yield", "if 1:\n    x = (yield 2)"])
+def test_statements_are_those_of_a_module_and_not_of_a_function(source: str) -> None:
+    with pytest.raises(SyntaxError, match="outside function"):
+        safe_exec(source)
+
+
+def test_the_value_of_an_exception_that_nobody_could_copy_stays_behind() -> None:
+    source = "a = [0]\nfor i in range(60):\n    a = [a, a]\nraise ValueError(a)"
+    with pytest.raises(CodeFailed, match="line 4: ValueError"):
+        safe_exec(source)
+
+
+@pytest.mark.parametrize("module", ["random", "numpy.random"])
+def test_a_seed_holds_for_one_evaluation_and_no_longer(module: str) -> None:
+    name = module.partition(".")[0]
+    pytest.importorskip(name)
+    code = f"import {name}\n{module}.seed(7)\na = {module}.random()\n"
+    code += f"{module}.seed(7)\nb = {module}.random()"
+    bound: dict[str, Any] = {}
+    safe_exec(code, None, bound, allow_imports={name})
+    assert bound["a"] == bound["b"]
+    later: dict[str, Any] = {}
+    safe_exec(f"import {name}\nc = {module}.random()", None, later, allow_imports={name})
+    again: dict[str, Any] = {}
+    safe_exec(f"import {name}\nc = {module}.random()", None, again, allow_imports={name})
+    assert later["c"] != again["c"]
