@@ -14,6 +14,7 @@ from anabranch.observe import Observer
 from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder
 from anabranch.rag.keeping import keep_up
 from anabranch.rag.pipeline import Pipeline, Report
+from anabranch.rag.plan import Strategy
 from anabranch.rag.retrievers import (
     FullTextRetriever,
     FusionOptions,
@@ -34,6 +35,7 @@ async def index(
     chunk_tokens: int = 256,
     overlap_tokens: int = 0,
     prune: bool = False,
+    strategy: Strategy = "upsert",
     allow_private: bool | Collection[str] = False,
     fields: Fields | None = None,
     observer: Observer | None = None,
@@ -52,6 +54,7 @@ async def index(
         chunk_tokens: The longest passage, in tokens of the model; at most what it reads.
         overlap_tokens: What a passage repeats of the one before it, at most.
         prune: Remove sources that are gone from the folders and files named here.
+        strategy: What becomes of sources that the index holds: see :class:`Pipeline`.
         allow_private: Hosts of URLs that need not be on the public internet, or True for
             all: see :class:`~anabranch.rag.WebReader`.
         fields: Which fields of tables, JSON and JSON lines are text and which metadata.
@@ -74,7 +77,7 @@ async def index(
         report = await pipeline.run(found, total=total, observer=observer)
         if prune:
             removed = set(await store.remove_where(found.is_gone))
-            report.removed = len(removed)
+            report.removed += len(removed)
             # That they cannot be found is what their removal says already.
             report.broken = [error for error in report.broken if error.uri not in removed]
         await store.sweep()
