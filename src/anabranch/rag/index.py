@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -74,6 +75,7 @@ async def index(
         overlap_tokens=overlap_tokens,
     ) as (pipeline, store):
         total = None if observer is None else await found.count()
+        pipeline = replace(pipeline, strategy=strategy)
         report = await pipeline.run(found, total=total, observer=observer)
         if prune:
             removed = set(await store.remove_where(found.is_gone))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from anabranch.errors import SourceError
+from anabranch.rag import index
 from anabranch.rag.plan import unmet
 from tests.rag.parts import Shelf
 from tests.rag.pipeline.running import TEXTS, held, lines, run
@@ -53,6 +54,24 @@ def test_delete_removes_nothing_when_the_list_is_empty_or_not_whole(tmp_path: Pa
             report = await run(tmp_path, shelf, strategy="delete")
             assert report.removed == 0
             assert await held(tmp_path) == lines(TEXTS)
+
+    asyncio.run(main())
+
+
+def test_an_index_in_one_call_takes_a_strategy_too(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("one", "two"):
+        (docs / f"{name}.txt").write_text(f"This is {name}.")
+
+    async def main() -> None:
+        await index([docs], into=tmp_path / "index", model="static")
+        (docs / "one.txt").write_text("This is another one.")
+        skipped = await index([docs], into=tmp_path / "index", strategy="skip")
+        assert (skipped.present, skipped.changed) == (2, 0)
+        (docs / "two.txt").unlink()
+        gone = await index([docs], into=tmp_path / "index", strategy="delete")
+        assert (gone.changed, gone.removed) == (1, 1)
 
     asyncio.run(main())
 
