@@ -420,7 +420,13 @@ class Double(Fields):
         names = params.get("fl", ["*"])
         names = [names] if isinstance(names, str) else names
         page = scored[start : start + rows]
+        cursor: dict[str, str] = {}
+        if "cursorMark" in params:
+            page = self.after_mark(params, scored)[:rows]
+            last = page[-1][1]["id"] if page else None
+            cursor = {"nextCursorMark": last or params["cursorMark"]}
         return {
+            **cursor,
             "responseHeader": {"status": 0, "QTime": 1},
             "response": {
                 "numFound": len(scored),
@@ -429,6 +435,20 @@ class Double(Fields):
                 "docs": [shown_fields(doc, names, score) for score, doc in page],
             },
         }
+
+    def after_mark(
+        self, params: Mapping[str, Any], scored: Sequence[tuple[float, Doc]]
+    ) -> list[tuple[float, Doc]]:
+        """By the unique key alone, which is all that we ask for."""
+        if params.get("sort") != "id asc" or int(params.get("start", 0)):
+            raise Refused(
+                400,
+                "Cursor functionality requires a sort containing a uniqueKey field tie "
+                "breaker",
+            )
+        mark = params["cursorMark"]
+        ordered = sorted(scored, key=lambda one: one[1]["id"])
+        return [one for one in ordered if mark == "*" or one[1]["id"] > mark]
 
     def filters(self, filters: Sequence[str], params: Mapping[str, Any]) -> list[Test]:
         return [

@@ -195,10 +195,17 @@ def test_a_local_parameter_may_refer_to_another_parameter() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "1a", "a)", "a-b", "é", "a\n", "{!x}"])
-def test_what_is_no_field_name_is_refused(name: str) -> None:
+def test_what_is_no_field_name_is_refused_and_as_metadata_told_by_a_digest(
+    name: str,
+) -> None:
     with pytest.raises(UsageError, match="cannot be a field of Solr"):
-        queries.where_clause(Compare(name, "==", 1))
-    assert queries.index_fields({name: 1}) == {}
+        queries.field_name(name)
+    own = queries.index_name(name)
+    assert queries.field_name(own) == own
+    assert queries.index_name(own) != own  # which so is no other's
+    assert queries.index_fields({name: 1}) == {f"{own}_l": 1, queries.NAMES: [own]}
+    tree = Compare(name, "==", 1)
+    assert found(solr_of({name: 1}, {own: 1}), queries.where_clause(tree)) == [0]
 
 
 def test_purely_negative_clauses_are_written_so_that_they_find_something() -> None:

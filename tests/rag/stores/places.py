@@ -16,6 +16,12 @@ from tests.rag.parts import HashEmbedder
 Opener = Callable[..., AbstractAsyncContextManager[VectorStore]]
 
 
+def in_memory() -> str | None:
+    """A folder for what waits for the disk at each write; ``None`` for the usual one."""
+    shared = Path("/dev/shm")
+    return str(shared) if shared.is_dir() else None
+
+
 class OtherEmbedder(HashEmbedder):
     """Another model with vectors of the same length."""
 
@@ -78,7 +84,8 @@ async def opened(kind: str, where: str, embedder: Embedder) -> AsyncIterator[Vec
         case "chroma":
             from anabranch.rag.stores.chroma import ChromaStore
 
-            async with ChromaStore(where, embedder) as chroma:
+            url, _, name = where.partition("#")
+            async with ChromaStore(url, embedder, collection=name) as chroma:
                 yield chroma
         case _:
             raise AssertionError(kind)

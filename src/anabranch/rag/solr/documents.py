@@ -17,8 +17,8 @@ from typing import Any, Final
 import numpy as np
 
 from anabranch.rag.plan import Version
-from anabranch.rag.solr.queries import NAMES, all_of, index_fields, is_in, none_of, sendable
-from anabranch.rag.stores.records import Add
+from anabranch.rag.solr.queries import NAMES, all_of, index_fields, is_in, none_of
+from anabranch.rag.stores.records import Add, Passage
 from anabranch.rag.types import Chunk, Embedder, Hit, Vectors
 
 Doc = Mapping[str, Any]  # Any: whatever Solr holds
@@ -44,6 +44,8 @@ SHOWN: Final = (
     TEXT,
     "score",
 )
+
+WHOLE: Final = (*SHOWN[:-1], "rag_key", VERSION, DIGEST, VECTOR)
 
 _KEPT: Final = {"type": "string", "indexed": False, "docValues": False, "stored": True}
 _FIELDS: Final[Mapping[str, Doc]] = {
@@ -136,7 +138,7 @@ def facts(embedder: Embedder) -> Doc:
 
 def source_key(uri: str) -> str:
     """What stands for a source where its name may be too long or too odd."""
-    return blake2b(uri.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return blake2b(uri.encode(), digest_size=16).hexdigest()
 
 
 def source_id(uri: str) -> str:
@@ -174,7 +176,7 @@ def passage_docs(add: Add, name: str, start: int) -> Iterable[Doc]:
             "rag_key": key,
             VERSION: name,
             DIGEST: digest.hex(),
-            "rag_source": sendable(add.version.uri),
+            "rag_source": add.version.uri,
             **_told(chunk),
             # The shortest digits that name each float32.
             VECTOR: [float(f"{number:.9g}") for number in vector.tolist()],
@@ -183,28 +185,51 @@ def passage_docs(add: Add, name: str, start: int) -> Iterable[Doc]:
 
 def _told(chunk: Chunk) -> Doc:
     return {
-        "rag_document": sendable(chunk.document_id),
+        "rag_document": chunk.document_id,
         "rag_start": chunk.start,
         "rag_end": chunk.end,
         "rag_metadata": json.dumps(dict(chunk.metadata)),
-        TEXT: sendable(chunk.text),
-        TITLE: sendable(str(chunk.metadata.get("title") or "")),
+        TEXT: chunk.text,
+        TITLE: str(chunk.metadata.get("title") or ""),
     }
 
 
 def hit_of(doc: Doc, *, score: float, name: str, rank: int) -> Hit:
-    """A passage as it was found. Solr leaves empty texts out."""
+    """A passage as it was found."""
+    chunk = _chunk(doc)
     return Hit(
-        key=int.from_bytes(blake2b(doc["id"].encode(), digest_size=8).digest()) >> 1,
+        key=_number(doc),
         source=doc.get("rag_source", ""),
-        document_id=doc.get("rag_document", ""),
-        text=doc.get(TEXT, ""),
-        start=int(doc["rag_start"]),
-        end=int(doc["rag_end"]),
-        metadata=json.loads(doc["rag_metadata"]),
+        document_id=chunk.document_id,
+        text=chunk.text,
+        start=chunk.start,
+        end=chunk.end,
+        metadata=chunk.metadata,
         score=score,
         ranks={name: rank},
     )
+
+
+def passage_of(doc: Doc) -> Passage:
+    """A passage as it is stored, from the fields that are ``WHOLE``."""
+    vector = np.array(doc[VECTOR], np.float32)
+    digest = bytes.fromhex(doc[DIGEST])
+    return Passage(_number(doc), doc.get("rag_source", ""), _chunk(doc), digest, vector)
+
+
+def _chunk(doc: Doc) -> Chunk:
+    """What was written. Solr leaves empty texts out."""
+    return Chunk(
+        doc.get("rag_document", ""),
+        doc.get(TEXT, ""),
+        int(doc["rag_start"]),
+        int(doc["rag_end"]),
+        json.loads(doc["rag_metadata"]),
+    )
+
+
+def _number(doc: Doc) -> int:
+    return int.from_bytes(blake2b(doc["id"].encode(), digest_size=8).digest()) >> 1
 
 
 def vectors_of(docs: Iterable[Doc]) -> dict[bytes, Vectors]:

@@ -28,6 +28,7 @@ __all__ = [
     "escape",
     "field_name",
     "index_fields",
+    "index_name",
     "is_in",
     "knn",
     "local_params",
@@ -46,6 +47,10 @@ MOST_VALUES: Final = 300
 _MOST_TERM_BYTES: Final = 32_000
 _KEPT_CHARACTERS: Final = 7_000
 _LEAST_LONG, _MOST_LONG = -(2**63), 2**63 - 1
+
+# Before the digest of a name that no field can have.
+_DIGESTED: Final = "_x_"
+_MOST_NAME: Final = 100
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9]")
@@ -167,24 +172,24 @@ def where_clause(tree: Filter) -> str:
     """The filter as one clause for ``fq``, over the fields that :func:`index_fields` gives.
 
     Raises:
-        UsageError: A field's name is none, or too many values are named.
+        UsageError: Too many values are named.
     """
     match tree:
         case Compare(field, "!=", value):
-            return none_of(_equals(field_name(field), value))
+            return none_of(_equals(index_name(field), value))
         case Compare(field, "==", value):
-            return _equals(field_name(field), value)
+            return _equals(index_name(field), value)
         case Compare(field, op, value):
-            return _ordered(field_name(field), op, value)
+            return _ordered(index_name(field), op, value)
         case OneOf(field, values):
             if len(values) > MOST_VALUES:
                 raise UsageError(
                     f"{len(values)} values for {field!r} are more than Solr takes in one "
                     f"query: name at most {MOST_VALUES}, or ask several times"
                 )
-            return any_of([_equals(field_name(field), value) for value in values])
+            return any_of([_equals(index_name(field), value) for value in values])
         case Contains(field, value):
-            return _equals(field_name(field), value, many="s")
+            return _equals(index_name(field), value, many="s")
         case All(parts):
             return all_of([where_clause(part) for part in parts])
         case Either(parts):
@@ -193,18 +198,29 @@ def where_clause(tree: Filter) -> str:
             return none_of(where_clause(part))
 
 
+def index_name(name: str) -> str:
+    """What a metadata field of any name is called in Solr, but for its suffix.
+
+    Its own name, where that can be a field's; else a digest of it.
+    """
+    if _NAME.match(name) and len(name) <= _MOST_NAME and not name.startswith(_DIGESTED):
+        return name
+    return _DIGESTED + blake2b(name.encode(), digest_size=12).hexdigest()
+
+
 def index_fields(metadata: Mapping[str, Scalar | Sequence[Scalar]]) -> dict[str, object]:
     """The fields by which a passage's metadata can be filtered.
 
     Names are those of Solr's usual dynamic fields: ``lang_s``, ``year_l``, ``price_d``,
-    ``draft_b``, and with a further ``s`` for lists. A name that no field can have is left
-    out. What is found is read back from the JSON that is stored beside.
+    ``draft_b``, and with a further ``s`` for lists; for other names see :func:`index_name`.
+    What is found is read back from the JSON that is stored beside.
     """
     fields: dict[str, object] = {}
     names: list[str] = []
-    for name, value in metadata.items():
-        if value is None or not _NAME.match(name):
+    for given, value in metadata.items():
+        if value is None:
             continue
+        name = index_name(given)
         names.append(name)
         if isinstance(value, str | int | float):
             if (found := _typed(value)) is not None:

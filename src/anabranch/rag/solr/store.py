@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -17,8 +16,10 @@ from anabranch.rag.solr.client import Commit, SolrClient
 from anabranch.rag.solr.documents import LIVE, NOT_LIVE, PASSAGES, Doc
 from anabranch.rag.solr.queries import is_in, knn, none_of, terms, where_clause
 from anabranch.rag.solr.replies import entry
+from anabranch.rag.stores.begun import Begun, Plan, plan
 from anabranch.rag.stores.fulltext import match_any
-from anabranch.rag.stores.records import Abandon, Add, Remove, Write
+from anabranch.rag.stores.records import Count, Passage, Remove, Write
+from anabranch.rag.stores.storable import check_vector, is_storable, storable
 from anabranch.rag.types import Embedder, Hit, Vectors, Where
 
 T = TypeVar("T")
@@ -27,35 +28,6 @@ T = TypeVar("T")
 _GROUP: Final = 250
 # Solr's maxBooleanClauses is 1,024, for each word in each field.
 _MOST_WORDS: Final = 200
-
-
-@dataclass(slots=True)
-class _Begun:
-    """A version that is being written."""
-
-    version: Version
-    name: str
-    count: int = 0
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What some writes come to.
-
-    Attributes:
-        adds: Each with its version's name and the number of its first chunk.
-        switches: The version of each source that will be the one that is found.
-    """
-
-    adds: list[tuple[Add, str, int]]
-    switches: dict[str, _Begun | None]
-
-    def passages(self) -> list[Doc]:
-        return [
-            doc
-            for add, name, start in self.adds
-            for doc in documents.passage_docs(add, name, start)
-        ]
 
 
 class SolrStore:
@@ -69,8 +41,6 @@ class SolrStore:
     Solr's process, and with ``commit="hard"`` a loss of power too.
 
     One process may write at a time, which nothing here enforces; any number may search.
-    A passage can be found by metadata whose names are made of ASCII letters, digits and
-    ``_``; the others are kept.
 
     Args:
         client: Open, and closed by whoever opened it.
@@ -96,7 +66,7 @@ class SolrStore:
         self._commit: Commit = commit
         self._commit_within = commit_within if commit is None else None
         self._text_type = text_type
-        self._begun: dict[str, _Begun] = {}
+        self._begun: Mapping[str, Begun] = {}
         # Names of versions are given out in the order of writes.
         self._turn = asyncio.Lock()
 
@@ -145,16 +115,34 @@ class SolrStore:
 
         Raises:
             SolrError: Solr refuses or cannot be reached.
-            UsageError: A number in the metadata has more than 64 bits.
+            UsageError: A source's name cannot be stored, or a number in the metadata has
+                more than 64 bits.
         """
         async with self._turn:
-            plan = self._plan(writes)
+            made = plan(await asyncio.to_thread(storable, writes), self._begun, _new_name)
             await self._client.add(
-                await asyncio.to_thread(plan.passages), commit_within=self._commit_within
+                await asyncio.to_thread(_passage_docs, made),
+                commit_within=self._commit_within,
             )
-            await self._switch(plan)
+            await self._switch(made)
             if self._commit is not None:
                 await self._client.commit(soft=self._commit == "soft")
+            # Not before all is done: written again, they begin where these began.
+            self._begun = made.begun
+
+    async def delete(self, where: Where) -> Sequence[str]:
+        """Remove each source of whose passages the filter means one, and name them.
+
+        Raises:
+            SolrError: Solr refuses or cannot be reached.
+            UsageError: The filter cannot be said in Solr.
+        """
+        fields = ["id", "rag_source"]
+        gone: dict[str, None] = {}
+        async for doc in self._each(PASSAGES, _filters(where), fields):
+            gone[doc.get("rag_source", "")] = None
+        await self.write([Remove(uri) for uri in gone])
+        return list(gone)
 
     async def sweep(self) -> None:
         """Delete the passages of versions that will never be complete.
@@ -169,43 +157,21 @@ class SolrStore:
                     await self._client.delete_by_query(is_in(documents.VERSION, some))
                 await self._client.commit()
 
-    def _plan(self, writes: Sequence[Write]) -> _Plan:
-        """What the writes come to; only what the last one of each source leaves counts."""
-        plan = _Plan([], {})
-        for write in writes:
-            match write:
-                case Add(version=version):
-                    begun = self._begun.get(version.uri)
-                    if begun is None or begun.version != version:
-                        begun = self._begun[version.uri] = _Begun(version, uuid4().hex)
-                    plan.adds.append((write, begun.name, begun.count))
-                    begun.count += len(write.chunks)
-                    if write.is_last:
-                        plan.switches[version.uri] = self._begun.pop(version.uri)
-                case Abandon(uri):
-                    self._begun.pop(uri, None)
-                case Remove(uri):
-                    self._begun.pop(uri, None)
-                    plan.switches[uri] = None
-        return plan
-
-    async def _switch(self, plan: _Plan) -> None:
-        if not plan.switches:
+    async def _switch(self, made: Plan) -> None:
+        if not made.switches:
             return
         commands: list[tuple[str, Any]] = []
-        for uri, begun in plan.switches.items():
+        for uri, begun in made.switches.items():
             if begun is None:
                 commands.append(("delete", [documents.source_id(uri)]))
             else:
                 doc = documents.source_doc(begun.version, begun.name)
                 commands.append(("add", {"doc": doc}))
         await self._client.update(commands, commit_within=self._commit_within)
-        for some in _groups(list(plan.switches.items())):
-            keys = [documents.source_key(uri) for uri, _ in some]
-            names = [begun.name for _, begun in some if begun is not None]
-            # A source may have been removed and begun again in one write.
-            names += [self._begun[uri].name for uri, _ in some if uri in self._begun]
-            await self._client.delete_by_query(documents.others(keys, names))
+        for some in _groups(list(made.switches)):
+            keys = [documents.source_key(uri) for uri in some]
+            kept = [each.name for each in made.kept() if each.version.uri in some]
+            await self._client.delete_by_query(documents.others(keys, kept))
 
     async def _stale(self) -> list[str]:
         """The names of some versions that no source names, but for those being written."""
@@ -226,9 +192,8 @@ class SolrStore:
         """The complete version of each source that has one, committed or not."""
         found: dict[str, Version] = {}
         for some in _groups(uris):
-            docs = await self._client.get(
-                [documents.source_id(uri) for uri in some], fl=["rag_metadata"]
-            )
+            ids = [documents.source_id(uri) for uri in some if is_storable(uri)]
+            docs = await self._client.get(ids, fl=["rag_metadata"])
             versions = [documents.version_of(doc) for doc in docs]
             found.update((version.uri, version) for version in versions)
         return found
@@ -246,11 +211,49 @@ class SolrStore:
             found |= documents.vectors_of(_docs(answer))
         return found
 
-    async def count(self) -> tuple[int, int]:
+    async def count(self) -> Count:
         """How many sources are complete, and how many passages they have."""
         sources = await self._client.select(documents.SOURCES, rows=0)
         passages = await self._client.select(PASSAGES, fq=[LIVE], rows=0)
-        return sources["response"]["numFound"], passages["response"]["numFound"]
+        return Count(sources["response"]["numFound"], passages["response"]["numFound"])
+
+    async def sources(self) -> AsyncGenerator[Version]:
+        """The complete and committed version of every source, in no promised order."""
+        async for doc in self._each(documents.SOURCES, [], ["id", "rag_metadata"]):
+            yield documents.version_of(doc)
+
+    async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
+        """Every committed passage, source by source.
+
+        Raises:
+            SolrError: Solr refuses or cannot be reached.
+            UsageError: The filter cannot be said in Solr.
+        """
+        source = version = None
+        async for doc in self._each(PASSAGES, _filters(where), documents.WHOLE):
+            if doc["rag_key"] != source:
+                source, version = doc["rag_key"], doc[documents.VERSION]
+            if doc[documents.VERSION] == version:  # it may have changed since its first
+                yield documents.passage_of(doc)
+
+    async def _each(
+        self, query: str, filters: Sequence[str], fields: Sequence[str]
+    ) -> AsyncGenerator[Doc]:
+        """What a query finds, by id, so that what others write moves nothing."""
+        mark, after = "", "*"
+        while mark != after:
+            mark = after
+            found = await self._client.select(
+                query,
+                fq=filters,
+                fl=fields,
+                rows=_GROUP,
+                sort="id asc",
+                params={"cursorMark": mark},
+            )
+            for doc in _docs(found):
+                yield doc
+            after = found["nextCursorMark"]
 
     async def search(
         self, vector: Vectors, *, k: int, where: Where | None = None, name: str = "vector"
@@ -262,8 +265,10 @@ class SolrStore:
 
         Raises:
             SolrError: Solr refuses or cannot be reached.
-            UsageError: The filter cannot be said in Solr.
+            UsageError: The vector has another length than those of the index, or the
+                filter cannot be said in Solr.
         """
+        check_vector(vector, self._embedder.dimensions)
         found = await self._client.select(
             knn(documents.VECTOR, vector, k),
             fq=_filters(where),
@@ -322,6 +327,18 @@ class SolrStore:
                     f"vectors cannot be compared with those of {self._embedder.name}: use "
                     "the same model, or another collection"
                 )
+
+
+def _passage_docs(made: Plan) -> list[Doc]:
+    return [
+        doc
+        for add, begun in made.adds
+        for doc in documents.passage_docs(add, begun.name, begun.count)
+    ]
+
+
+def _new_name() -> str:
+    return uuid4().hex
 
 
 def _filters(where: Where | None) -> list[str]:
