@@ -73,9 +73,9 @@ async def index(
         model=model,
         chunk_tokens=chunk_tokens,
         overlap_tokens=overlap_tokens,
-    ) as (pipeline, store):
+    ) as (parts, store):
         total = None if observer is None else await found.count()
-        pipeline = replace(pipeline, strategy=strategy)
+        pipeline = replace(parts, strategy=strategy)
         report = await pipeline.run(found, total=total, observer=observer)
         if prune:
             removed = set(await store.remove_where(found.is_gone))
