@@ -21,7 +21,7 @@ def test_passages_are_shown_with_rank_source_score_and_who_found_them(made: Path
     lines = done.stdout.splitlines()
     assert lines[0] == " 1 Guide"
     assert lines[1] == "   docs/guide.md, characters 0-42"
-    assert lines[2] == "   score 0.0328: vector #1, full text #1"
+    assert lines[2] == "   score 1.0000: vector #1, full text #1"
     assert lines[3:5] == ["     # Guide", "     To install it, run the installer."]
     assert lines[-1].startswith("retrieved by vector ")
     assert "full text" in lines[-1]
