@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiohttp import TCPConnector
     from aiohttp.abc import AbstractResolver, ResolveResult
 
-_REMEDY = "allow its host with Access(hosts=[...]) if that is meant"
+_REMEDY = "allow its host with allow_private=[...] if that is meant"
 
 
 class AddressRefused(OSError):

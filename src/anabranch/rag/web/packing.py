@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 # What one step unpacks at most: half a millisecond's worth.
 STEP_BYTES: Final = 256 * 1024
@@ -31,7 +31,7 @@ class Unpacker:
         self._is_plain = name in ("", "identity")
         self._is_deflate = name == "deflate"
         self._head = b""
-        self._inflater: zlib._Decompress | None = None
+        self._inflater: Any = None  # zlib does not export the type
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What ``data`` unpacks to, lazily: a bomb goes off only as far as it is asked.
@@ -72,7 +72,7 @@ class Unpacker:
         """Whether nothing is missing at the end; nothing at all is complete."""
         if self._inflater is None:
             return self._is_plain or not self._head
-        return self._inflater.eof
+        return bool(self._inflater.eof)
 
 
 def unpacked(data: bytes, most: int) -> bytes:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
@@ -14,6 +15,9 @@ from anabranch.errors import UsageError
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MOST_CHARACTERS: Final = 8_000
 """Longer addresses are refused: no server takes them, and traps make them."""
+# Of the last addresses the spelling is remembered: the pages of a site share many links,
+# and one address is looked at several times on its way.
+REMEMBERED: Final = 4096
 
 _UNRESERVED = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -27,6 +31,7 @@ _HOST = re.compile(
 _MOST_HOST = 253
 
 
+@lru_cache(REMEMBERED)
 def normalise(url: str) -> str:
     """The one spelling of an address: equal results mean the same page, by the standard.
 
@@ -62,6 +67,7 @@ def join(base: str, link: str) -> str | None:
     return None if "@" in urlsplit(url).netloc else url
 
 
+@lru_cache(REMEMBERED)
 def authority(url: str) -> str:
     """Host and, unless it is the scheme's own, port: whom a request goes to."""
     return urlsplit(url).netloc.rpartition("@")[2]
@@ -72,6 +78,7 @@ def origin(url: str) -> str:
     return f"{urlsplit(url).scheme}://{authority(url)}"
 
 
+@lru_cache(REMEMBERED)
 def host_and_port(url: str) -> tuple[str, int]:
     """Of a normalised address, the port always a number."""
     parts = urlsplit(url)
@@ -169,8 +176,8 @@ def _split(text: str) -> SplitResult:
 
 def _authority(parts: SplitResult, scheme: str) -> str:
     host = _ascii(parts.hostname or "")
-    is_known = parts.port is None or parts.port == DEFAULT_PORTS[scheme]
-    named = host if is_known else f"{host}:{parts.port}"
+    port = parts.port
+    named = host if port in (None, DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     user, at, _ = parts.netloc.rpartition("@")
     return f"{user}{at}{named}"
 
