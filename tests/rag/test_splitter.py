@@ -134,3 +134,137 @@ def test_sizes_that_cannot_be_meant_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         TokenSplitter(vocabulary("static"), **options)
+
+
+@MODELS
+@given(
+    text=TEXTS,
+    limit=st.integers(8, 40),
+    overlap=st.integers(0, 20),
+    places=st.lists(st.integers(0, 400), max_size=8, unique=True),
+)
+def test_overlap_and_blocks_hold_whatever_the_text(
+    model: str, text: str, limit: int, overlap: int, places: list[int]
+) -> None:
+    overlap = min(overlap, limit // 2)
+    places = sorted(place for place in places if place <= len(text))
+    document = Document(
+        "d",
+        text,
+        start=1000,
+        breaks=places,
+        sections=[(str(place),) for place in places],
+        blocks=list(zip(places[::2], places[1::2], strict=False)),
+    )
+    tokenizer = vocabulary(model)
+    chunks = list(
+        TokenSplitter(tokenizer, max_tokens=limit, overlap=overlap).split(document)
+    )
+    ids = [list(chunk.tokens) for chunk in chunks if chunk.tokens is not None]
+    for one, two, left, right in zip(chunks, chunks[1:], ids, ids[1:], strict=False):
+        shared = one.end - two.start
+        if shared > 0:
+            # What is repeated are whole words, so their tokens are the same on both sides.
+            same = [n for n in range(overlap + 1) if left[len(left) - n :] == right[:n]]
+            assert max(same) > 0 or not text[two.start - 1000 : one.end - 1000].strip()
+        assert overlap or shared <= 0
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start - 1000 : chunk.end - 1000]
+        before = [place for place in places if place <= chunk.start - 1000]
+        assert chunk.metadata.get("section") == ([str(before[-1])] if before else None)
+    plain = TokenSplitter(tokenizer, max_tokens=limit).split(Document("d", text))
+    whole = tokenizer.encode(text).ids.tolist()
+    joined = [
+        int(id_) for chunk in plain if chunk.tokens is not None for id_ in chunk.tokens
+    ]
+    assert joined == whole or max(np.diff(tokenizer.encode(text).bounds)) > limit
+
+
+def cut(text: str, max_tokens: int = 12, **more: object) -> list[str]:
+    splitter = TokenSplitter(vocabulary("minilm"), max_tokens=max_tokens)
+    return [chunk.text for chunk in splitter.split(Document("d", text))]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "We met Dr. Smith and J. R. Hill there.",
+        "See Fig. 3 and e.g. the rest of it.",
+        "It costs approx. 3.50 in the U.S. market now.",
+        "Am 3. Oktober kam z.B. der Bus.",
+        "He said hello. and went on writing lower case.",
+    ],
+)
+def test_what_looks_like_the_end_of_a_sentence_is_none(sentence: str) -> None:
+    # As many tokens as reach behind each false end, and not to the next sentence's end.
+    tokens = len(vocabulary("minilm").encode(sentence).ids)
+    found = cut(f"{sentence} {sentence}", tokens + tokens // 2)
+    assert found == [sentence, sentence]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Is it so? It is. Then all of this follows.", "Is it so? It is."),
+        ("“Is it so?” “It is.” Then all of this follows.", "“Is it so?” “It is.”"),
+        ("今天天气很好。我们去公园吧！你想去吗？", "今天天气很好。"),
+        ("彼は「行くよ。」と言った。それから、帰った。", "彼は「行くよ。」と言った。"),
+        ("यह सच है। वह घर गया और सो गया फिर से।", "यह सच है।"),
+    ],
+)
+def test_sentences_end_in_many_scripts(text: str, first: str) -> None:
+    tokens = len(vocabulary("minilm").encode(first).ids)
+    assert cut(text, tokens + 3)[0] == first
+
+
+def test_wrapped_lines_are_no_sentences_and_items_of_lists_are() -> None:
+    wrapped = "One two three four.\nFive six seven\neight nine ten\neleven."
+    assert cut(wrapped, 9)[0] == "One two three four."
+    items = "- one two\n  three\n- four five\n  six seven\n- eight"
+    assert cut(items, 7)[0] == "- one two\n  three"
+
+
+def test_code_is_not_cut_where_that_can_be_avoided() -> None:
+    before = "Some words of prose stand here before the code."
+    code = "```\n" + "".join(f"call{n} = {n}\n\n" for n in range(8)) + "```"
+    text = f"{before}\n\n{code}\n\nAnd after it."
+    block = (len(before) + 2, len(before) + 2 + len(code))
+    tokens = len(vocabulary("minilm").encode(code).ids)
+    splitter = TokenSplitter(vocabulary("minilm"), max_tokens=tokens + 2)
+    chunks = list(splitter.split(Document("d", text, blocks=[block])))
+    assert [chunk.text for chunk in chunks] == [before, code, "And after it."]
+    # What does not fit is cut, at the end of a line.
+    splitter = TokenSplitter(vocabulary("minilm"), max_tokens=tokens - 2)
+    chunks = list(splitter.split(Document("d", text, blocks=[block])))
+    assert all(chunk.text in text for chunk in chunks)
+    assert chunks[0].text.startswith(before)
+    assert chunks[0].text.rpartition("\n")[2].startswith("call")
+
+
+def test_a_heading_stays_with_what_follows_it() -> None:
+    text = "Some words and some more stand here before it.\n\n# One\n\n## Two\n\nThen words, and more. And more."
+    breaks = [text.index("# One"), text.index("## Two")]
+    splitter = TokenSplitter(vocabulary("minilm"), max_tokens=16)
+    chunks = list(splitter.split(Document("d", text, breaks=breaks)))
+    assert [chunk.text for chunk in chunks] == [
+        text[: breaks[0]].strip(),
+        text[breaks[0] :],
+    ]
+
+
+def test_a_chunk_knows_the_section_it_begins_in() -> None:
+    from anabranch.rag import documents
+    from anabranch.rag.types import Content
+
+    source = "Before all that.\n\n# One\n\nFirst words.\n\n## Two\n\nMore words.\n"
+    content = Content(uri="u", media_type="text/markdown", digest="", data=source.encode())
+    (document,) = documents(content)
+    splitter = TokenSplitter(vocabulary("minilm"), max_tokens=8)
+    found = [
+        (chunk.text, chunk.metadata.get("section")) for chunk in splitter.split(document)
+    ]
+    assert found == [
+        ("Before all that.", None),
+        ("# One\n\nFirst words.", ["One"]),
+        ("## Two\n\nMore words.", ["One", "Two"]),
+    ]

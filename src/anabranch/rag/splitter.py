@@ -27,6 +27,8 @@ SECTION, PARAGRAPH, SENTENCE, LINE, WORD = 5, 4, 3, 2, 1
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE = re.compile(r"\n\s*")
+# A heading with what underlines it and the blank line behind.
+_HEADING = re.compile(r"(?:[^\w\s][^\w\n]*\n)?[^\n]*\n(?:[^\w\s][^\w\n]*\n)?[^\S\n]*\n\s*")
 # A line that begins an item of a list is as good as a sentence.
 _ITEM = re.compile(r"\n[^\S\n]*(?=(?:[-*+•–]|\d{1,3}[.)]|[a-z][.)])[^\S\n])")
 
@@ -191,6 +193,10 @@ def _levels(document: Document, words: Tokenized) -> NDArray[np.uint8]:
     ):
         at, is_between = _words_at(words, places)
         levels[at[is_between]] = level
+    # What follows a heading, which may be another one, belongs to it.
+    headings = filter(None, (_HEADING.match(text, place) for place in document.breaks))
+    at, is_between = _words_at(words, [match.end() for match in headings])
+    levels[at[is_between]] = np.minimum(levels[at[is_between]], LINE)
     for start, end in document.blocks:
         # In code a blank line is no paragraph and a full stop no sentence.
         first, last = np.searchsorted(words.starts, (start + 1, end))

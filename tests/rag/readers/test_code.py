@@ -160,13 +160,13 @@ def test_what_a_program_wrote_in_one_line_is_no_document():
 @given(
     source=st.text(
         st.sampled_from("def class fn func ({[]})*&:;,=<>@#/-\n\n\n\t ab")
-        | st.characters(codec="utf-8", exclude_categories=["Cc"]),
+        | st.characters(
+            codec="utf-8", exclude_categories=["Cc"], exclude_characters="\ufeff\ufffd"
+        ),
         max_size=300,
     )
 )
 def test_any_text_is_kept_whole(suffix: str, source: str):
-    if len(source) > 20 and source.count("\ufffd") * 20 > len(source):
-        return
     found = read(source + "\n", f"a{suffix}")
     assert "".join(document.text for document in found).strip() == source.strip()
     assert len({document.id for document in found}) == len(found)
