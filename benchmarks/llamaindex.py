@@ -30,6 +30,7 @@ from benchmarks.harness import Work
 if TYPE_CHECKING:
     from llama_index.core import Document
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.node_parser import SentenceSplitter
 
 
 def ingest(files: Sequence[str], *, model: str, chunk_tokens: int) -> Callable[[], Work]:
@@ -82,21 +83,32 @@ def _read(file: str) -> Document:
 
 def _pipeline(model: str, chunk_tokens: int) -> Any:  # the peer is imported late
     from llama_index.core.ingestion import IngestionPipeline
-    from llama_index.core.node_parser import SentenceSplitter
     from llama_index.core.vector_stores import SimpleVectorStore
 
     embedding, count = _static() if model == "static" else _minilm()
-    splitter = SentenceSplitter(
+    return IngestionPipeline(
+        transformations=[_splitter(count, chunk_tokens), embedding],
+        vector_store=SimpleVectorStore(),
+        disable_cache=True,
+    )
+
+
+def splitter(model: str, chunk_tokens: int) -> SentenceSplitter:
+    """The splitter alone, counting as the model does."""
+    _stay_offline()
+    _, count = _static() if model == "static" else _minilm()
+    return _splitter(count, chunk_tokens)
+
+
+def _splitter(count: Callable[[str], list[int]], chunk_tokens: int) -> SentenceSplitter:
+    from llama_index.core.node_parser import SentenceSplitter
+
+    return SentenceSplitter(
         chunk_size=chunk_tokens,
         chunk_overlap=0,
         paragraph_separator="\n\n",
         tokenizer=count,
         include_metadata=False,
-    )
-    return IngestionPipeline(
-        transformations=[splitter, embedding],
-        vector_store=SimpleVectorStore(),
-        disable_cache=True,
     )
 
 
