@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypedDict, TypeVar, get_args
 
@@ -252,8 +252,8 @@ class FusionRetriever:
 
     def _fused(
         self, rankings: Mapping[_Label, Sequence[Hit]], questions: int
-    ) -> Sequence[Hit]:
-        """One ranking of copies."""
+    ) -> Iterator[Hit]:
+        """One ranking of copies, which are made as they are taken: few of them are."""
         hits: dict[_Identity, Hit] = {}
         scored: dict[_Label, list[tuple[_Identity, float]]] = {}
         for label, ranking in rankings.items():
@@ -270,18 +270,20 @@ class FusionRetriever:
         else:
             keys = {label: [key for key, _ in ranking] for label, ranking in scored.items()}
             placed = reciprocal_rank(keys, weights=weights)
-        return [
+        return (
             replace(hits[key], score=score, ranks=_best_ranks(ranks))
             for key, score, ranks in placed
-        ]
+        )
 
-    async def _best(self, course: _Course, hits: Sequence[Hit], k: int) -> Sequence[Hit]:
+    async def _best(self, course: _Course, hits: Iterator[Hit], k: int) -> Sequence[Hit]:
         """The first ``k``, in the reranker's order if there is one and it answers."""
         reranker = self._rerank
-        if reranker is None or not hits:
+        if reranker is None:
             return chosen(hits, k, self._duplicates)
         plain: Duplicates = "keep" if self._duplicates == "keep" else "drop"
         few = chosen(hits, max(k, self._candidates), plain)
+        if not few:
+            return few
         try:
             texts = [hit.text for hit in few]
             work = reranker.scores(course.queries[0], texts)
