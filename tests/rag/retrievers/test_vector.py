@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anabranch.errors import UsageError
-from anabranch.rag import VectorRetriever, retrieve_many
+from anabranch.rag import (
+    Hit,
+    OpenAIEmbedder,
+    VectorRetriever,
+    local_embedder,
+    retrieve_many,
+)
+from anabranch.rag.types import Vectors
 from anabranch.testing import run_virtual
-from tests.rag.retrievers.fakes import Echo, EchoMany, Fixed, ManyNumbers, OneNumber
+from tests.rag.embedders.doubles import KEY, OpenAIDouble, served
+from tests.rag.retrievers.fakes import Echo, EchoMany, Fixed, ManyNumbers, OneNumber, hit
 
 
 def retriever(embedder: OneNumber, store: Echo) -> VectorRetriever:
@@ -217,3 +227,46 @@ def test_what_cannot_be_asked_is_refused_before_anything_is() -> None:
         assert some.asked == []
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize("model", ["static", "minilm"])
+def test_a_local_model_gives_questions_together_the_vectors_it_gives_them_alone(
+    model: str,
+) -> None:
+    async def main() -> None:
+        embedder = local_embedder(model)
+        questions = ["How do I boil eggs?", "tea", "", "a much longer question " * 20]
+        together = await embedder.embed_queries(questions)
+        alone = [await embedder.embed_query(question) for question in questions]
+        assert together.shape == (4, embedder.dimensions)
+        # int8 arithmetic of a padded batch differs in the last places.
+        np.testing.assert_allclose(together, np.stack(alone), atol=0.02)
+        assert (await embedder.embed_queries([])).shape == (0, embedder.dimensions)
+
+    asyncio.run(main())
+
+
+def test_a_service_is_asked_once_about_many_questions() -> None:
+    double = OpenAIDouble()
+
+    async def main() -> None:
+        async with (
+            served(double.handle) as url,
+            OpenAIEmbedder(
+                double.model, url=f"{url}/v1", key=KEY, dimensions=double.dimensions
+            ) as embedder,
+        ):
+            any_store: Any = Anything()
+            vector = VectorRetriever(any_store, embedder)
+            found = await retrieve_many(vector, [f"question {n}" for n in range(20)])
+            assert [hits[0].key for hits in found] == [1] * 20
+
+    run_virtual(main())
+    assert [len(body["input"]) for body in double.bodies] == [20]
+
+
+class Anything:
+    """A store that finds the same passage for every vector of unit length."""
+
+    async def search(self, vector: Vectors, **options: Any) -> Sequence[Hit]:
+        return [hit(round(float(np.linalg.norm(vector))))]
