@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import partial
+from types import FunctionType
 from typing import Any, Final, cast
 
 from anabranch.sandbox.arithmetic import is_over, may_format, may_multiply
@@ -218,7 +219,17 @@ def _plain(value: Value) -> Value:
         return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
     if type(value) is dict and len(value) < 100:
         return {key: _plain(item) for key, item in value.items()}
-    return class_of(value)
+    return _weighed(value) if type(value) is FunctionType else class_of(value)
+
+
+def _weighed(function: Callable[..., Value]) -> Callable[..., Value]:
+    """A function of the code's whose values pandas may hash and compare."""
+
+    @functools.wraps(function)
+    def called(*args: Value, **named: Value) -> Value:
+        return light(function(*args, **named))
+
+    return called
 
 
 def _judged(

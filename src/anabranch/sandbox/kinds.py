@@ -30,11 +30,11 @@ _FLAT_CALLS: Final = frozenset(
     "ascii bin bool callable chr complex float format hasattr hash hex int isinstance"
     " issubclass len oct ord repr str type".split()
 )
+#: What methods of texts give, that are asked of a text in the source: others may be fields
+#: of a record, and functions of the code.
 _FLAT_METHODS: Final = frozenset(
-    "bit_count bit_length capitalize casefold count decode encode endswith find format"
-    " format_map index isalnum isalpha isdigit islower isspace isupper join ljust lower"
-    " lstrip removeprefix removesuffix replace rjust rstrip startswith strip swapcase"
-    " title upper zfill".split()
+    "capitalize count encode endswith find format format_map index join ljust lower lstrip"
+    " replace rjust rstrip startswith strip title upper zfill".split()
 )
 _SAME_KIND_CALLS: Final = frozenset("abs max min round".split())
 _ARITHMETIC: Final = (
@@ -83,8 +83,10 @@ class Kinds:
     def is_flat_if(self, node: ast.expr, needed: list[str]) -> bool:
         """Whether it is flat if those names are, which are added to *needed*."""
         match node:
-            case ast.Constant() | ast.JoinedStr() | ast.Compare() | ast.UnaryOp():
+            case ast.Constant() | ast.JoinedStr() | ast.Compare():
                 return True
+            case ast.UnaryOp(op, operand):
+                return isinstance(op, ast.Not) or self.is_flat_if(operand, needed)
             case ast.Name(name):
                 needed.append(name)
                 return True
@@ -109,7 +111,7 @@ class Kinds:
         self, function: ast.expr, args: list[ast.expr], needed: list[str]
     ) -> bool:
         match function:
-            case ast.Attribute(_, name):
+            case ast.Attribute(ast.Constant() | ast.JoinedStr(), name):
                 return name in _FLAT_METHODS
             case ast.Name(name) if name not in self.given:
                 if name in _SAME_KIND_CALLS and len(args) > 1:
