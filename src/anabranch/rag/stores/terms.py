@@ -116,8 +116,8 @@ class _Occurrences:
 class Terms:
     """The passages of the phrases that were asked for last, up to a number of bytes."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
         self._bytes = 0
         self._layout = 0
         self._known: OrderedDict[Phrase, _Occurrences] = OrderedDict()

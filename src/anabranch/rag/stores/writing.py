@@ -80,12 +80,16 @@ def apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
     """Each write in its order, in the transaction that is open."""
     is_visible = False
     rows = _Rows(db)
+    completed: set[str] = set()
     for write in storable(writes):
         match write:
             case Add():
                 source = _begun(db, write.version, len(write.chunks))
+                if write.version.uri in completed:
+                    rows.insert()  # what is on its way may have to be removed
                 rows.add(source, write)
                 if write.is_last:
+                    completed.add(write.version.uri)
                     _complete(db, source, write.version.uri)
                 is_visible |= write.is_last
             case Abandon(uri):
