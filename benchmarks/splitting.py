@@ -17,20 +17,14 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from anabranch.rag import (
-    Content,
-    Document,
-    MiniLMEmbedder,
-    StaticEmbedder,
-    TokenSplitter,
-    documents,
-)
+from anabranch.rag import Content, Document, TokenSplitter, documents, local_embedder
 from anabranch.rag.tokens import WordTokenizer
 from benchmarks import corpus
 
-MODELS = {"static": (StaticEmbedder, 256), "minilm": (MiniLMEmbedder, 254)}
+LIMITS = {"static": 256, "minilm": 254}
 _ENDS = (".", "!", "?", ":", "…", ")", "]", '"', "”", ";")
 
 
@@ -104,11 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(texts):,} texts, {size:.1f} MB\n")
     print(f"{'':24}{'MB/CPU s':>10}{'chunks':>9}{'most tokens':>13}{'well ended':>12}")
     missed = 0
-    for model, (embedder, limit) in MODELS.items():
-        tokenizer = embedder().tokenizer
+    for model, limit in LIMITS.items():
+        tokenizer = local_embedder(model).tokenizer
         sides: dict[str, Callable[[], list[str]]] = {
-            "anabranch": lambda t=tokenizer, n=limit: ours(texts, t, n),
-            "llamaindex": lambda m=model, n=limit: peers(texts, m, n),
+            "anabranch": partial(ours, texts, tokenizer, limit),
+            "llamaindex": partial(peers, texts, model, limit),
         }
         for side, cut in sides.items():
             row = measure(cut, texts, tokenizer, options.repeats)
