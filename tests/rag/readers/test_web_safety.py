@@ -183,7 +183,7 @@ def test_a_name_that_changes_its_meaning_helps_nobody(monkeypatch: pytest.Monkey
         async with WebReader(retry=None, timeout=5) as web_reader:
             await refusal(web_reader, "http://rebind.example/")
             assert len(asked) == 1
-            session: Any = web_reader._visitor.fetcher._session
+            session: Any = web_reader._visitor.fetcher._client._session
             session.connector.clear_dns_cache()
             assert "private" in await refusal(web_reader, "http://rebind.example/")
 

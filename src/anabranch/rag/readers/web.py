@@ -16,6 +16,7 @@ from anabranch.rag.readers.files import MIB
 from anabranch.rag.types import Content
 from anabranch.rag.web.addresses import Access
 from anabranch.rag.web.cache import HttpCache
+from anabranch.rag.web.client import Client
 from anabranch.rag.web.crawl import Bounds, Crawl, targets
 from anabranch.rag.web.fetch import Fetcher
 from anabranch.rag.web.listed import Listed, Urls
@@ -86,13 +87,17 @@ class WebReader:
         )
         if cache is not None and not isinstance(cache, HttpCache):
             cache = HttpCache(cache)
-        fetcher = Fetcher(
+        client = Client(
             type(self).__name__,
             access=access,
-            manners=manners or Manners(),
             user_agent=user_agent,
-            concurrency=concurrency,
+            connections=concurrency,
             timeout=timeout,
+        )
+        fetcher = Fetcher(
+            client,
+            manners=manners or Manners(),
+            concurrency=concurrency,
             max_bytes=max_bytes,
             retry=retry if isinstance(retry, Retry) else Retry(retry or 1),
             cache=cache,

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 from anabranch.errors import SourceError, UsageError
 from anabranch.jobs.check import check_count, checked_number
 from anabranch.rag.readers.files import megabytes
-from anabranch.rag.web.fetch import Answer, Fetcher
+from anabranch.rag.web.client import Answer
+from anabranch.rag.web.fetch import Fetcher
 from anabranch.rag.web.urls import normalise
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Browser:
         check_count("tabs", tabs)
         checked_number("settle", settle, 0.0)
         self._executable = executable
+        self._most_tabs = tabs
         self._tabs = asyncio.Semaphore(tabs)
         self._timeout = timeout
         self._settle = settle
@@ -122,6 +124,8 @@ class Browser:
                 )
                 raise UsageError(f"{path} does not start: {hint}") from error
             opening.push_async_callback(chromium.close)
+            # Of the loop that runs now.
+            self._tabs = asyncio.Semaphore(self._most_tabs)
             self._chromium = chromium
             self._stack = opening.pop_all()
 

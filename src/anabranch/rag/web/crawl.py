@@ -22,7 +22,7 @@ from anabranch.errors import SourceError, UsageError
 from anabranch.jobs import astream
 from anabranch.jobs.check import check_count
 from anabranch.rag.web import sitemap
-from anabranch.rag.web.fetch import Size
+from anabranch.rag.web.client import Size
 from anabranch.rag.web.frontier import Duplicate, Frontier, Known, Skipped, Target
 from anabranch.rag.web.pages import Pages, UnreadableKind, Visited
 from anabranch.rag.web.sitemap import Entry, Sitemap

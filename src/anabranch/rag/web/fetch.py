@@ -7,6 +7,8 @@ the guard's connector; the answer is read within the limits, kept or confirmed. 
 are followed here, one by one, so that each hop takes the whole way.
 
 Retries are around one hop. A host that says ``Retry-After`` is held for everybody.
+
+Why it is so: docs/decisions/0023-web-reader.md.
 """
 
 from __future__ import annotations
@@ -14,97 +16,45 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from anabranch.clock import Clock
 from anabranch.errors import SourceError
 from anabranch.jobs.flight import SingleFlight
-from anabranch.rag.readers.files import MIB, megabytes
+from anabranch.rag.readers.files import megabytes
 from anabranch.rag.web import freshness, robots
-from anabranch.rag.web.addresses import Access
 from anabranch.rag.web.cache import HttpCache, Stored
-from anabranch.rag.web.failures import Refused, explain, lasting_cause, phrase
-from anabranch.rag.web.guard import Guard
+from anabranch.rag.web.client import (
+    REDIRECTS,
+    Answer,
+    Check,
+    Client,
+    Size,
+    Wanted,
+    too_large,
+)
+from anabranch.rag.web.failures import Refused, phrase
 from anabranch.rag.web.pace import Manners, Pace
-from anabranch.rag.web.packing import ACCEPTED, Unpacker
 from anabranch.rag.web.robots import Robots
-from anabranch.rag.web.urls import authority, host_and_port, join, normalise, origin
+from anabranch.rag.web.urls import authority, join, normalise, origin
 from anabranch.retry import TRANSIENT, Retry, is_throttle, retry_after_s
 
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
-
 MOST_REDIRECTS: Final = 10
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Headers that must not go where a redirect leads.
 _FOR_ONE_SITE = frozenset({"authorization", "cookie"})
-_TYPES = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
-Check = Callable[[str, Mapping[str, str]], None]
-"""Given address and headers of a success, before its body is read: raises SourceError."""
 Admit = Callable[[str], Awaitable[None]]
 """Given each address that a redirect leads to: raises SourceError if it is not to be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server said.
-
-    Attributes:
-        url: The address, normalised, that it was the answer of.
-        status: Of HTTP.
-        headers: Names in lower case; several of one name are joined by commas.
-        body: Unpacked.
-        is_stored: Whether the body is the cache's.
-    """
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    is_stored: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much of a body is read, unpacked.
-
-    Attributes:
-        most_bytes: The limit.
-        is_cut: Whether what is longer is cut there, rather than refused.
-    """
-
-    most_bytes: int
-    is_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked of an answer.
-
-    Attributes:
-        uri: The page, as errors name it.
-        check: Whether its headers will do.
-        size: How much of it is read.
-    """
-
-    uri: str
-    check: Check | None
-    size: Size
 
 
 class Fetcher:
     """Fetches pages for a reader. Open it before, close it after.
 
     Args:
-        who: The reader's name, for errors.
-        access: Whom it may connect to.
+        client: What sends requests.
         manners: How it behaves towards hosts.
-        user_agent: What it says it is.
         concurrency: Requests at once, to all hosts.
-        timeout: Seconds for each answer.
         max_bytes: Of each body, unpacked.
         retry: When a failed request is sent again.
         cache: Where responses are kept.
@@ -113,13 +63,10 @@ class Fetcher:
 
     def __init__(
         self,
-        who: str,
+        client: Client,
         *,
-        access: Access,
         manners: Manners,
-        user_agent: str,
         concurrency: int,
-        timeout: float,
         max_bytes: int,
         retry: Retry,
         cache: HttpCache | None,
@@ -127,22 +74,18 @@ class Fetcher:
     ) -> None:
         self.size = Size(max_bytes)
         self.manners = manners
-        self._who = who
-        self._agent = robots.agent_of(user_agent)
-        self._user_agent = user_agent
+        self._client = client
+        self._agent = robots.agent_of(client.user_agent)
         self._concurrency = concurrency
-        self._timeout = timeout
         self._retry = retry
         self._cache = cache
         self._clock = clock
-        self._guard = Guard(access)
         self._pace = Pace(manners.delay)
         self._places = asyncio.Semaphore(concurrency)
         # A host's own places live as long as somebody waits for one or has one.
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._robots: dict[str, Robots] = {}
         self._asking: SingleFlight[Robots] = SingleFlight()
-        self._session: ClientSession | None = None
 
     def open(self) -> None:
         """Make the session.
@@ -150,32 +93,15 @@ class Fetcher:
         Raises:
             ImportError: aiohttp is missing; it has the command that installs it.
         """
-        try:
-            import aiohttp
-        except ImportError as error:
-            raise ImportError(
-                f"{self._who} needs aiohttp: pip install 'anabranch[rag]'"
-            ) from error
-        self._session = aiohttp.ClientSession(
-            connector=self._guard.connector(self._concurrency),
-            headers={
-                "User-Agent": self._user_agent,
-                "Accept": _TYPES,
-                "Accept-Encoding": ACCEPTED,
-            },
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            # What one page sets is no other page's business.
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Unpacked here, so that no version of the client unpacks a bomb at once.
-            auto_decompress=False,
-        )
+        self._client.open()
+        # Of the loop that runs now: a reader may be entered again in another.
+        self._places = asyncio.Semaphore(self._concurrency)
+        self._turns.clear()
 
     async def aclose(self) -> None:
         """Close the connections and the cache. Idempotent."""
-        session, self._session = self._session, None
         try:
-            if session is not None:
-                await session.close()
+            await self._client.aclose()
         finally:
             if self._cache is not None:
                 await self._cache.aclose()
@@ -196,10 +122,6 @@ class Fetcher:
         Raises:
             SourceError: There is none, it is too large, or ``check`` or ``admit`` say no.
         """
-        if self._session is None:
-            raise RuntimeError(
-                f"{self._who} is not open: use it in 'async with {self._who}()'"
-            )
         try:
             here = normalise(url)
         except ValueError as error:
@@ -209,7 +131,7 @@ class Fetcher:
         while True:
             answer = await self._persistently(wanted, here)
             location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or location is None:
+            if answer.status not in REDIRECTS or location is None:
                 return answer
             here = _next(url, here, location, met, most_redirects)
             if admit is not None:
@@ -236,14 +158,14 @@ class Fetcher:
         """One request, unless the cache knows the answer."""
         if self._cache is None:
             return await self._politely(wanted, url, {})
-        stored = await self._cache.get(url, self._user_agent)
+        stored = await self._cache.get(url, self._client.user_agent)
         if stored is None:
             answer = await self._politely(wanted, url, {})
             await self._keep(wanted, answer)
             return answer
         if len(stored.body) > wanted.size.most_bytes:
-            raise _too_large(wanted, f"is {megabytes(len(stored.body))}")
-        known = Answer(url, 200, stored.headers, stored.body, is_stored=True)
+            raise too_large(wanted, f"is {megabytes(len(stored.body))}")
+        known = Answer(url, 200, stored.headers, stored.body)
         if freshness.is_fresh(stored.headers, stored=stored.stored, now=self._clock.now()):
             return known
         asking = freshness.conditions(stored.headers)
@@ -261,26 +183,26 @@ class Fetcher:
         is_whole = not wanted.size.is_cut or len(answer.body) < wanted.size.most_bytes
         if is_whole and freshness.may_store(answer.status, answer.headers):
             response = Stored(answer.headers, answer.body, self._clock.now())
-            await self._cache.put(answer.url, self._user_agent, response)
+            await self._cache.put(answer.url, self._client.user_agent, response)
         elif replacing:
-            await self._cache.drop(answer.url, self._user_agent)
+            await self._cache.drop(answer.url, self._client.user_agent)
 
     async def _confirmed(self, known: Answer, answer: Answer) -> Answer:
         assert self._cache is not None
         headers = freshness.refreshed(known.headers, answer.headers)
         if freshness.may_store(200, headers):
             await self._cache.confirm(
-                known.url, self._user_agent, headers, self._clock.now()
+                known.url, self._client.user_agent, headers, self._clock.now()
             )
         else:
-            await self._cache.drop(known.url, self._user_agent)
-        return Answer(known.url, 200, headers, known.body, is_stored=True)
+            await self._cache.drop(known.url, self._client.user_agent)
+        return Answer(known.url, 200, headers, known.body)
 
     async def _politely(
         self, wanted: Wanted, url: str, headers: Mapping[str, str]
     ) -> Answer:
         async with self.turn(wanted.uri, url):
-            answer = await self.request(wanted, url, headers=headers)
+            answer = await self._client.request(wanted, url, headers=headers)
         if answer.status in TRANSIENT:
             said = phrase(answer.status, answer.headers.get(":reason"))
             raise SourceError(wanted.uri, f"the server answered {said}") from Refused(
@@ -330,11 +252,11 @@ class Fetcher:
         met = [here]
         while True:
             async with self.turn(url, here):
-                answer = await self.request(
+                answer = await self._client.request(
                     wanted, here, method=method, headers=headers, data=data
                 )
             location = answer.headers.get("location")
-            if answer.status not in _REDIRECTS or location is None:
+            if answer.status not in REDIRECTS or location is None:
                 return answer
             there = _next(url, here, location, met, MOST_REDIRECTS)
             if answer.status in (301, 302, 303) and method != "HEAD":
@@ -346,40 +268,6 @@ class Fetcher:
     async def sleep(self, seconds: float) -> None:
         """Wait, by the reader's clock."""
         await self._clock.sleep(seconds)
-
-    async def request(
-        self,
-        wanted: Wanted,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        method: str = "GET",
-        data: bytes | None = None,
-    ) -> Answer:
-        """One request to a normalised address, now, without retries, cache or redirects.
-
-        Raises:
-            SourceError: There is no answer, it is too large, or it is not wanted.
-        """
-        import aiohttp
-        from yarl import URL
-
-        assert self._session is not None
-        try:
-            self._guard.admit(*host_and_port(url))
-            async with self._session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=data,
-                allow_redirects=False,
-            ) as response:
-                return await _read(wanted, url, response)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # A bare TimeoutError is an OSError; host names too strange for the resolver
-            # end as ValueError.
-            reason = explain(error, self._timeout)
-            raise SourceError(wanted.uri, reason) from lasting_cause(error)
 
     # -- rules of sites
 
@@ -431,49 +319,6 @@ class Fetcher:
         return found
 
 
-async def _read(wanted: Wanted, url: str, response: ClientResponse) -> Answer:
-    status, headers = response.status, _headers(response)
-    if wanted.check is not None and 200 <= status < 300:
-        wanted.check(url, headers)
-    if status in _REDIRECTS or status == 304:
-        # What they say beside their headers is for people.
-        return Answer(url, status, headers, b"")
-    return Answer(url, status, headers, await _body(wanted, response, headers))
-
-
-async def _body(
-    wanted: Wanted, response: ClientResponse, headers: Mapping[str, str]
-) -> bytes:
-    size = wanted.size
-    # The announced length is that of the packed page, and may be a lie: a reason to
-    # refuse early, never a reason to trust.
-    announced = response.content_length or 0
-    if announced > size.most_bytes and not size.is_cut:
-        raise _too_large(wanted, f"is {megabytes(announced)}")
-    unpacker = Unpacker(headers.get("content-encoding", ""))
-    pieces: list[bytes] = []
-    had = paused = 0
-    async for packed in response.content.iter_any():
-        for piece in unpacker.feed(packed):
-            had += len(piece)
-            pieces.append(piece)
-            if had > size.most_bytes:
-                if size.is_cut:
-                    return b"".join(pieces)[: size.most_bytes]
-                raise _too_large(wanted, "is larger than it announced")
-            if had - paused >= MIB:
-                paused = had
-                await asyncio.sleep(0)
-    if not unpacker.is_complete:
-        raise SourceError(wanted.uri, "the answer broke off: try again")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _too_large(wanted: Wanted, fact: str) -> SourceError:
-    limit = megabytes(wanted.size.most_bytes)
-    return SourceError(wanted.uri, f"{fact}; the limit is {limit}: raise max_bytes")
-
-
 class TooManyRedirects(SourceError):
     """An address leads to another, and so on, for too long."""
 
@@ -491,14 +336,3 @@ def _next(uri: str, here: str, location: str, met: list[str], most: int) -> str:
         )
     met.append(there)
     return there
-
-
-def _headers(response: ClientResponse) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, text in response.headers.items():
-        lower = name.lower()
-        found[lower] = f"{found[lower]}, {text}" if lower in found else text
-    if response.reason:
-        # As in HTTP/2, what is no header but belongs to them begins with a colon.
-        found[":reason"] = response.reason
-    return found

@@ -15,8 +15,8 @@ from anabranch.rag.readers._digest import digest
 from anabranch.rag.readers.files import MIB
 from anabranch.rag.readers.parse import MEDIA_TYPES
 from anabranch.rag.types import Content, Metadata
+from anabranch.rag.web.client import Answer
 from anabranch.rag.web.failures import phrase
-from anabranch.rag.web.fetch import Answer
 from anabranch.rag.web.frontier import Duplicate, Skipped
 from anabranch.rag.web.outline import Outline, outline
 
@@ -111,6 +111,7 @@ class Pages:
         self.duplicates: list[Duplicate] = []
         self.skipped: list[Skipped] = []
         self._fail_on_error = fail_on_error
+        self._has_begun = False
         self._held: dict[str, Content] = {}
 
     def _visits(self) -> AsyncGenerator[Visited]:
@@ -122,7 +123,11 @@ class Pages:
 
         Raises:
             SourceError: A page cannot be read, under ``fail_on_error``.
+            RuntimeError: They are being iterated, or have been.
         """
+        if self._has_begun:
+            raise RuntimeError("pages are iterated once: ask the reader for them again")
+        self._has_begun = True
         async with aclosing(self._visits()) as visits:
             async for visited in visits:
                 match visited:

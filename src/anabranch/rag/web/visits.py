@@ -12,7 +12,8 @@ from anabranch.rag.readers import media
 from anabranch.rag.types import Content, Scalar
 from anabranch.rag.web import main_text
 from anabranch.rag.web.browser import Browser
-from anabranch.rag.web.fetch import Admit, Answer, Fetcher
+from anabranch.rag.web.client import Answer
+from anabranch.rag.web.fetch import Admit, Fetcher
 from anabranch.rag.web.outline import Outline
 from anabranch.rag.web.pages import check_kind, content_of, outline_of
 from anabranch.rag.web.urls import normalise
