@@ -22,9 +22,12 @@ _numbers = itertools.count()
 
 
 @functools.cache
-def server() -> str:
-    """The address of this process's server, which ends with the process."""
-    home = Path(tempfile.mkdtemp(prefix="anabranch-chroma-", dir=in_memory()))
+def server(folder: str | None = None) -> str:
+    """The address of this process's server, which ends with the process.
+
+    Its data is in memory where it can be, or in a folder of its own in this one.
+    """
+    home = Path(tempfile.mkdtemp(prefix="anabranch-chroma-", dir=folder or in_memory()))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -12,6 +12,7 @@ Beyond", 2009.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import blake2b
@@ -44,9 +45,9 @@ def question_vector(words: Sequence[str]) -> Mapping[int, float]:
     return {place: float(count) for place, count in counts.items()}
 
 
-def _counted(texts: Sequence[str]) -> list[dict[int, int]]:
+def _counted(texts: Sequence[str]) -> list[Counter[int]]:
     """How often each stem is in each text, by the stem's place."""
-    counts = [dict[int, int]() for _ in texts]
+    counts = [Counter[int]() for _ in texts]
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         db.execute(_TABLE)
         db.execute(_STEMS)
@@ -55,5 +56,5 @@ def _counted(texts: Sequence[str]) -> list[dict[int, int]]:
         found: Iterator[tuple[int, str, int]] = iter(db.execute(_COUNTS))
         for number, stem, count in found:
             place = int.from_bytes(blake2b(stem.encode(), digest_size=4).digest())
-            counts[number][place] = counts[number].get(place, 0) + count
+            counts[number][place] += count
     return counts
