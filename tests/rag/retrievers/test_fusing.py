@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,22 @@ def test_passages_of_two_stores_with_one_number_are_two() -> None:
         a, b = Fixed("a", [hit(1, "one")]), Fixed("b", [hit(1, "two", source="t")])
         found = await FusionRetriever([a, b]).retrieve("?")
         assert [each.text for each in found] == ["one", "two"]
+
+    run_virtual(main())
+
+
+def test_a_retriever_that_gives_nothing_at_all_has_failed() -> None:
+    class Nothing:
+        name = "nothing"
+
+        async def retrieve(self, query, *, k=5, where=None):
+            return None
+
+    async def main() -> None:
+        broken: Any = Nothing()
+        fused = await FusionRetriever([Fixed("a", [1]), broken]).fuse("?")
+        assert keys(fused.hits) == [1]
+        assert isinstance(fused.failures["nothing"], TypeError)
 
     run_virtual(main())
 

@@ -220,7 +220,8 @@ class FusionRetriever:
 
         async def ask(given: _Ask) -> Sequence[Hit]:
             work = given.retriever.retrieve(given.query, k=depth, where=where)
-            return await self._in_time(course, given.retriever.name, work)
+            # A retriever that gives what is no sequence has failed, and not the fusion.
+            return list(await self._in_time(course, given.retriever.name, work))
 
         count = len(self._retrievers)
         if self._expand is None:
