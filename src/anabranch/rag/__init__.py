@@ -59,7 +59,14 @@ from anabranch.rag.retrievers import (
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
 from anabranch.rag.stages import Stage
-from anabranch.rag.stores import SqliteStore, VectorStore
+from anabranch.rag.stores import (
+    Approximate,
+    Exact,
+    Recall,
+    Search,
+    SqliteStore,
+    VectorStore,
+)
 from anabranch.rag.types import (
     Chunk,
     Content,
@@ -76,6 +83,7 @@ from anabranch.rag.types import (
 __all__ = [
     "MODELS",
     "All",
+    "Approximate",
     "BedrockEmbedder",
     "BrowserReader",
     "Changes",
@@ -88,6 +96,7 @@ __all__ = [
     "Either",
     "Embedder",
     "EmbedsQueries",
+    "Exact",
     "Expander",
     "Fields",
     "FileReader",
@@ -109,11 +118,13 @@ __all__ = [
     "Placed",
     "QueryExpander",
     "Reader",
+    "Recall",
     "RemoteEmbedder",
     "Report",
     "RequestLimits",
     "Reranker",
     "Retriever",
+    "Search",
     "Sources",
     "Splitter",
     "SqliteStore",

@@ -71,11 +71,11 @@ def scored(hits: Sequence[Hit]) -> dict[int, float]:
     return {hit.key: hit.score for hit in hits}
 
 
-@pytest.mark.parametrize("max_bytes", [terms.MAX_BYTES, 0], ids=["kept", "not kept"])
+@pytest.mark.parametrize("least_bytes", [terms.LEAST_BYTES, 0], ids=["kept", "not kept"])
 def test_full_text_ranks_as_fts5_does_whatever_comes_and_goes(
-    max_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    least_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terms, "MAX_BYTES", max_bytes)
+    monkeypatch.setattr(terms, "LEAST_BYTES", least_bytes)
     chance = random.Random(3)
 
     async def main() -> None:

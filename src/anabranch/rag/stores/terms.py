@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from anabranch.rag.stores import bm25
 from anabranch.rag.stores.table import Keys, Places, Table, numbers
 
-MAX_BYTES: Final = 64 << 20
+LEAST_BYTES: Final = 64 << 20
 _MOST_STEMS: Final = 50_000
 
 # As in schema.sql: a question must be stemmed as the passages were.
@@ -114,10 +114,13 @@ class _Occurrences:
 
 
 class Terms:
-    """The passages of the phrases that were asked for last, up to a number of bytes."""
+    """The passages of the phrases that were asked for last.
 
-    def __init__(self, max_bytes: int | None = None) -> None:
-        self._max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+    They take as much memory as the vectors at most, or ``least_bytes`` if that is more.
+    """
+
+    def __init__(self, least_bytes: int | None = None) -> None:
+        self._least_bytes = LEAST_BYTES if least_bytes is None else least_bytes
         self._bytes = 0
         self._layout = 0
         self._known: OrderedDict[Phrase, _Occurrences] = OrderedDict()
@@ -145,7 +148,7 @@ class Terms:
             known = _read_on(db, phrase, None, table)  # others have gone on: not for them
         elif known is None or known.last < table.last:
             known = _read_on(db, phrase, known, table)
-            self._keep(phrase, known)
+            self._keep(phrase, known, table)
         weights = known.weights
         if weights is None or weights.generation != table.generation:
             weights = known.weights = _weighed(known, table)
@@ -161,12 +164,13 @@ class Terms:
                 self._known.move_to_end(phrase)
             return known
 
-    def _keep(self, phrase: Phrase, known: _Occurrences) -> None:
+    def _keep(self, phrase: Phrase, known: _Occurrences, table: Table) -> None:
+        most = max(self._least_bytes, table.size * table.rows.dimensions * 4)
         with self._turn:
             before = self._known.pop(phrase, None)
             self._bytes += known.bytes() - (0 if before is None else before.bytes())
             self._known[phrase] = known
-            while self._bytes > self._max_bytes and self._known:
+            while self._bytes > most and self._known:
                 self._bytes -= self._known.popitem(last=False)[1].bytes()
 
 
