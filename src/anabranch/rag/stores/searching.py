@@ -1,4 +1,7 @@
-"""The two searches of an embedded index, in whichever thread asks."""
+"""The two searches of an embedded index, in whichever thread asks.
+
+Why so: docs/decisions/0027-searching-an-index.md.
+"""
 
 from __future__ import annotations
 
