@@ -48,7 +48,7 @@ FILE: Final = "index.sqlite"
 READERS: Final = 2
 # Passages read in one turn of a thread.
 AT_ONCE: Final = 256
-# Vectors compared in one pass. Each adds an eighth of the time that the first takes.
+# Vectors compared in one pass: sixteen take two to four times as long as one.
 TOGETHER: Final = 16
 EXACT: Final = Exact()
 
