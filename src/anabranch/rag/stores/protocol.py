@@ -20,7 +20,9 @@ class VectorStore(Protocol):
     killed. Where a store has transactions, a whole :meth:`write` is one; where it has
     none, the sources of one write change one after the other.
 
-    What every store holds is the same: see :mod:`anabranch.rag.stores.storable`.
+    What every store holds is the same. NUL and half a surrogate pair are U+FFFD in texts
+    and metadata; NaN and infinity are values that are missing; a source whose name has
+    such a character is refused.
     """
 
     async def write(self, writes: Sequence[Write]) -> None:
