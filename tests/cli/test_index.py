@@ -34,6 +34,7 @@ def test_the_summary_says_what_was_done_and_what_to_do_next(
     assert lines["passages"] == "5: 5 embedded"
     assert "passages/s" in lines["time"]
     assert "read" in done.stdout
+    assert "held up by " in done.stdout
     assert lines["memory"].endswith(" MiB at most")
     assert lines["index"].startswith("4 sources, 5 passages, ")
     assert done.stdout.endswith('Next: anabranch ask "QUESTION" --from ix\n')

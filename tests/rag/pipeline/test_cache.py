@@ -129,7 +129,7 @@ def test_chunks_come_back_with_their_place_and_tokens(chunk: Chunk) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("at", [1, 4])
+@pytest.mark.parametrize("at", [2, pytest.param(5, marks=pytest.mark.exhaustive)])
 def test_killed_at_a_write_it_makes_again_only_what_was_not_written(
     at: int, when: str, tmp_path: Path
 ) -> None:

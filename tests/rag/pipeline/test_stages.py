@@ -14,6 +14,7 @@ import pytest
 from anabranch.errors import UsageError
 from anabranch.observe import Observer, StageStats
 from anabranch.rag import Chunk, Document, Stage
+from anabranch.retry import Retry
 from tests.rag.parts import HashEmbedder, Shelf
 from tests.rag.pipeline.running import TEXTS, held, lines, metadata, run
 
@@ -152,7 +153,8 @@ def test_what_fails_now_and_then_is_tried_again(tmp_path: Path) -> None:
         return chunk
 
     async def main() -> None:
-        report = await run(tmp_path, chunks=[Stage("flaky", flaky, retry=2)])
+        at_once = Retry(2, wait=lambda state: 0.0)
+        report = await run(tmp_path, chunks=[Stage("flaky", flaky, retry=at_once)])
         assert (report.new, report.broken) == (6, [])
 
     asyncio.run(main())

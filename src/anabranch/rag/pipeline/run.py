@@ -18,8 +18,6 @@ source that fails is one :class:`Failed`, and nothing of it follows.
 from __future__ import annotations
 
 import asyncio
-import os
-from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -29,17 +27,14 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
-from typing import Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
-from anabranch.errors import SourceError, UsageError
+from anabranch.errors import SourceError
 from anabranch.jobs import Stream, astream
-from anabranch.jobs.check import check_count
-from anabranch.observe import Observer, Observers
+from anabranch.observe import Observer
 from anabranch.rag import plan
 from anabranch.rag.pipeline.cache import TransformCache
 from anabranch.rag.pipeline.meter import Meter
@@ -55,28 +50,24 @@ from anabranch.rag.pipeline.parts import (
     parsed,
     sealed,
     unbroken,
-    weight,
 )
 from anabranch.rag.pipeline.report import Report
 from anabranch.rag.pipeline.transform import Watch, transformed
-from anabranch.rag.plan import Strategy, Verdict, Version, judge, to_embed
-from anabranch.rag.stages import Stage
-from anabranch.rag.stores import Abandon, Add, Remove, VectorStore, Write
+from anabranch.rag.pipeline.turns import Clocked, next_parts
+from anabranch.rag.plan import Verdict, Version, judge, to_embed
+from anabranch.rag.stores import Abandon, Add, Remove, Write
 from anabranch.rag.types import (
     Chunk,
     Content,
-    Document,
-    Embedder,
-    Reader,
-    Splitter,
     Vectors,
 )
+
+if TYPE_CHECKING:
+    from anabranch.rag.pipeline.pipeline import Pipeline
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Documents | Chunks")
 
-# Chunks cut in one turn of the splitting thread: of a large source no more are in memory.
-CUT_AT_ONCE = 256
 # Contents taken from the readers in one turn, if so many are ready.
 CONTENTS_AT_ONCE = 16
 # Sources removed in one transaction.
@@ -85,109 +76,7 @@ REMOVED_AT_ONCE = 256
 TOLD_EVERY_S = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pipeline:
-    """Brings a store up to date with sources.
-
-    Attributes:
-        reader: Where contents come from.
-        splitter: Cuts documents into chunks.
-        embedder: Gives them vectors; the store was made for it.
-        store: Open for writing.
-        readers: Sources read at once.
-        embedders: Batches embedded at once. A model of this machine uses all of its cores
-            for one; a service may be asked for several.
-        documents: Stages of your own on documents, in this order, before they are split.
-        chunks: Stages of your own on chunks, in this order, before they are embedded.
-        strategy: What becomes of sources that the store holds already. ``"upsert"``:
-            those that have changed are indexed anew. ``"skip"``: those that are there in
-            any version are not even read. ``"delete"``: as ``"upsert"``, and those that
-            the run was not given are removed, if the list of what it was given is whole
-            and not empty.
-        cache: The file in which stages with ``cached=True`` remember results.
-
-    Raises:
-        UsageError: A value cannot be meant.
-    """
-
-    reader: Reader
-    splitter: Splitter
-    embedder: Embedder
-    store: VectorStore
-    readers: int = 8
-    embedders: int = 1
-    documents: Sequence[Stage[Document]] = ()
-    chunks: Sequence[Stage[Chunk]] = ()
-    strategy: Strategy = "upsert"
-    cache: str | os.PathLike[str] | None = None
-
-    def __post_init__(self) -> None:
-        check_count("readers", self.readers)
-        check_count("embedders", self.embedders)
-        if self.strategy not in ("upsert", "skip", "delete"):
-            raise UsageError(
-                f"strategy must be 'upsert', 'skip' or 'delete', not {self.strategy!r}"
-            )
-        names = Counter(name for name, _ in self.stages)
-        if twice := [name for name, count in names.items() if count > 1]:
-            raise UsageError(f"two stages have one name: {', '.join(twice)}")
-        cached = [stage.name for stage in self.own_stages if stage.is_cached]
-        if cached and self.cache is None:
-            raise UsageError(
-                f"the results of stage {cached[0]!r} are to be cached, and the pipeline "
-                "has no cache: name a file with cache="
-            )
-
-    @property
-    def own_stages(self) -> Sequence[Stage[Document] | Stage[Chunk]]:
-        """Those that are not in every pipeline."""
-        return [*self.documents, *self.chunks]
-
-    @property
-    def stages(self) -> Sequence[tuple[str, int]]:
-        """Each stage's name and how many are at work in it at most, in their order."""
-        return [
-            ("read", self.readers),
-            ("parse", 1),
-            *((stage.name, stage.concurrency) for stage in self.documents),
-            ("split", 1),
-            *((stage.name, stage.concurrency) for stage in self.chunks),
-            ("embed", self.embedders),
-            ("store", 1),
-        ]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of everything beside a source's bytes that decides its chunks and vectors."""
-        own = [stage.fingerprint for stage in self.own_stages]
-        return "/".join((self.splitter.fingerprint, self.embedder.digest, *own))
-
-    async def run(
-        self,
-        uris: AsyncIterable[str | SourceError],
-        *,
-        total: int | None = None,
-        observer: Observer | None = None,
-    ) -> Report:
-        """Index what is new or changed among the sources, and leave the rest.
-
-        A broken source is reported and the others go on. Killed at any point and run
-        again, it repeats at most the batches that were not stored yet and loses nothing.
-
-        Args:
-            uris: The sources; an error among them is a source that cannot be found.
-            total: How many there are, for the observer.
-            observer: Told of each source by its URI, how many passages are stored, and
-                how the stages stand.
-
-        Raises:
-            StoreError: The store or the cache cannot be written: what was stored stands.
-            EmbeddingError: The embedder gives up: what was stored stands.
-        """
-        return await _Run(self, Observers(*filter(None, [observer]))).all(uris, total)
-
-
-class _Run(Watch):
+class Run(Watch):
     """One run: what it has done so far."""
 
     def __init__(self, parts: Pipeline, observer: Observer) -> None:
@@ -335,8 +224,8 @@ class _Run(Watch):
         async with aclosing(orders):
             async for some in orders:
                 self._meter.waits("parse", -len(some))
-                parse = _Clocked(parsed(some))
-                split = _Clocked(cut(parse, self._parts.splitter))
+                parse = Clocked(parsed(some))
+                split = Clocked(cut(parse, self._parts.splitter))
                 async for parts in self._turns(split):
                     self._meter.worked("parse", parse_s := parse.lap(), done=_begun(parts))
                     self._passed("split", split.lap() - parse_s, parts)
@@ -349,7 +238,7 @@ class _Run(Watch):
         async with aclosing(orders):
             async for some in orders:
                 self._meter.waits("parse", -len(some))
-                parse = _Clocked(parsed(some))
+                parse = Clocked(parsed(some))
                 async for parts in self._turns(parse):
                     self._passed("parse", parse.lap(), parts)
                     for part in parts:
@@ -359,7 +248,7 @@ class _Run(Watch):
         async with aclosing(documents):
             async for some in documents:
                 self._meter.waits("split", -_items([some]))
-                split = _Clocked(cut([some], self._parts.splitter))
+                split = Clocked(cut([some], self._parts.splitter))
                 async for parts in self._turns(split):
                     self._passed("split", split.lap(), parts)
                     for part in parts:
@@ -368,7 +257,7 @@ class _Run(Watch):
     async def _turns(self, parts: Iterator[P]) -> AsyncGenerator[Sequence[P]]:
         """The parts as a thread makes them, a turn at a time."""
         loop = asyncio.get_running_loop()
-        while some := await loop.run_in_executor(self._cutter, _next_parts, parts):
+        while some := await loop.run_in_executor(self._cutter, next_parts, parts):
             yield some
 
     # ------------------------------------------------------------ embedding and storing
@@ -501,43 +390,8 @@ class _Run(Watch):
 _Embedded: TypeAlias = tuple[Sequence[Pieces], Sequence[Write]]
 
 
-class _Clocked(Generic[T]):
-    """An iterator that counts the seconds it takes."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self._work_s = 0.0
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        began = perf_counter()
-        try:
-            return next(self._items)
-        finally:
-            self._work_s += perf_counter() - began
-
-    def lap(self) -> float:
-        """Those since the last lap."""
-        work_s, self._work_s = self._work_s, 0.0
-        return work_s
-
-
 async def _same(item: T) -> T:
     return item
-
-
-def _next_parts(parts: Iterator[P]) -> Sequence[P]:
-    """As many parts as one turn of a thread is worth; none at the end."""
-    some: list[P] = []
-    heavy = 0
-    for part in parts:
-        some.append(part)
-        heavy += weight(part)
-        if heavy >= CUT_AT_ONCE:
-            break
-    return some
 
 
 def _items(parts: Sequence[Documents | Chunks]) -> int:
