@@ -224,8 +224,8 @@ def marks(db: sqlite3.Connection) -> Listed:
     if keys is not None:
         found["key"] = np.fromstring(keys, np.int64, sep=",")
         found["mark"] = np.frombuffer(bytes.fromhex(digests), "<u4")
-    found.sort(order="key")
-    return found
+    # Not by sort(order=...), which compares whole records and keeps Python's lock.
+    return found[np.argsort(found["key"], kind="stable")]
 
 
 def is_outdated(graph: Graph, missing: int, living: int) -> bool:

@@ -72,8 +72,7 @@ def _renew(path: Path, db: sqlite3.Connection) -> None:
         graph.add(keys, vectors, threads=1)
         added.append(keys)
     held = np.concatenate([held, listed[np.isin(listed["key"], np.concatenate(added))]])
-    held.sort(order="key")
-    ann.write(path, now, held, graph.save())
+    ann.write(path, now, held[np.argsort(held["key"])], graph.save())
 
 
 def _vectors(

@@ -191,28 +191,23 @@ def _extended(table: Table, db: sqlite3.Connection, sources: Keys) -> Table:
         (json.dumps(sources.tolist()),),
     )
     rows = table.rows
-    keys: list[int] = []
-    owners: list[int] = []
-    sizes: list[bytes] = []
+    # Arrays from the start: a long list takes long to become one, under Python's lock.
+    keys, owners, lengths = [table.keys], [table.owners], [table.lengths]
     while some := found.fetchmany(_AT_ONCE):
-        more_keys, more_owners, blobs, more_sizes = zip(*some, strict=True)
+        more_keys, more_owners, blobs, sizes = zip(*some, strict=True)
         rows = rows.extended(
             np.frombuffer(b"".join(blobs), "<f4").reshape(-1, rows.dimensions)
         )
-        keys += more_keys
-        owners += more_owners
-        sizes += more_sizes
-    if not keys:
-        return table
-    lengths = sums_of_varints(b"".join(sizes), each=COLUMNS)
-    places = np.arange(table.size, table.size + len(keys))
-    every = np.concatenate([table.keys, np.array(keys, np.int64)])
-    living = np.concatenate([table.living, places])
+        keys.append(np.array(more_keys, np.int64))
+        owners.append(np.array(more_owners, np.int64))
+        lengths.append(sums_of_varints(b"".join(sizes), each=COLUMNS))
+    every = np.concatenate(keys)
+    living = np.concatenate([table.living, np.arange(table.size, len(every))])
     return replace(
         table,
         keys=every,
-        owners=np.concatenate([table.owners, np.array(owners, np.int64)]),
-        lengths=np.concatenate([table.lengths, lengths]),
+        owners=np.concatenate(owners),
+        lengths=np.concatenate(lengths),
         rows=rows,
         living=living[np.argsort(every[living], kind="stable")],
     )
