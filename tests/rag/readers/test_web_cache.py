@@ -125,6 +125,24 @@ def test_no_store_is_respected_also_when_it_comes_later(tmp_path: Path):
     assert b"one" not in (tmp_path / "cache").read_bytes()
 
 
+def test_a_page_that_becomes_no_store_is_kept_no_longer(tmp_path: Path):
+    handler, _ = versioned()
+
+    async def main() -> None:
+        async with Site({"/a": handler}) as site:
+            async with reader(site, cache=tmp_path / "cache") as web_reader:
+                await web_reader.read(site / "a")
+                site.pages["/a"] = web.Response(
+                    text="two", headers={"ETag": '"two"', "Cache-Control": "no-store"}
+                )
+                for _ in range(2):
+                    await web_reader.read(site / "a")
+            assert "If-None-Match" in site.requests[1].headers
+            assert "If-None-Match" not in site.requests[2].headers
+
+    asyncio.run(main())
+
+
 def test_readers_of_other_names_do_not_share_answers(tmp_path: Path):
     async def greeting(request: web.BaseRequest) -> web.Response:
         return web.Response(

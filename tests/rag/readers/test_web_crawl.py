@@ -122,6 +122,33 @@ def test_several_hosts_are_crawled_at_once():
     assert asyncio.run(main()) == ["/", "/"]
 
 
+def test_a_redirect_out_of_a_crawl_is_not_followed():
+    async def main() -> None:
+        async with Site({"/": html(text="elsewhere")}) as other:
+            pages: dict[str, Page] = {"/": html("/out"), "/out": moved(other.url)}
+            async with Site(pages) as site, reader(site, other) as web_reader:
+                crawl = web_reader.crawl(site.url)
+                assert await finished(crawl) == (["/"], [])
+                assert skipped(crawl) == {
+                    "/out": f"leads out of the crawl, to {other / ''}"
+                }
+            assert not other.requests
+
+    asyncio.run(main())
+
+
+def test_pages_that_are_forbidden_do_not_count_towards_the_limit():
+    forbidden = [f"/private/{number}" for number in range(20)]
+    pages: dict[str, Page] = {
+        "/robots.txt": web.Response(text="User-agent: *\nDisallow: /private"),
+        "/": html(*forbidden, "/a", text="start"),
+        "/a": html(text="a"),
+    }
+    given, _, crawl, _ = crawled(pages, limit=2)
+    assert given == ["/", "/a"]
+    assert (crawl.visited, len(crawl.skipped)) == (2, 20)
+
+
 # -- the same page under several addresses
 
 
