@@ -16,6 +16,9 @@ from anabranch.rag.web import Duplicate, Pages
 from tests.rag.web.site import FakeClock, Page, Site, answering, html, moved, reader, reset
 
 
+SOMEBODY = "ann:secret"
+
+
 def told(item: Content | SourceError) -> str:
     """A page's path, or why it is not there."""
     return item.reason if isinstance(item, SourceError) else "/" + item.uri.split("/", 3)[3]
@@ -318,7 +321,7 @@ def test_redirects_end_and_each_is_told():
         "/right": moved("/left"),
         "/none": web.Response(status=302),
         "/mail": moved("mailto:ann@example.org"),
-        "/user": moved("http://ann:secret@127.0.0.1/"),
+        "/user": moved(f"http://{SOMEBODY}@127.0.0.1/"),
         "/there": moved("../there/./page", 308),
         "/there/page": "there",
     }
