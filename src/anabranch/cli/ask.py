@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key given several times any; or an expression, see below",
     )
     parser.add_argument(
+        "--embedder",
+        metavar="NAME",
+        help="the model the index was made with, if that is behind a service: what "
+        "'anabranch index --model' was given",
+    )
+    parser.add_argument(
         "--full", action="store_true", help="show passages whole, not their first lines"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -107,7 +113,7 @@ async def _ask(args: argparse.Namespace) -> int:
     from anabranch.rag import open_index
 
     where = _filter(args.where)
-    async with open_index(args.folder) as retriever:
+    async with open_index(args.folder, model=args.embedder) as retriever:
         fused = await retriever.fuse(args.question, k=args.k, where=where)
     if args.json:
         found = _as_json(args.question, fused)

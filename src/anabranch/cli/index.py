@@ -27,7 +27,11 @@ examples:
 
 Killed at any moment and started again, it goes on where it was: nothing that was
 stored is embedded again and nothing is lost. A broken source does not stop the
-others; it is reported at the end, and the exit status is 1."""
+others; it is reported at the end, and the exit status is 1.
+
+A model behind a service is openai:MODEL, openai:MODEL@URL for any other service
+that speaks OpenAI's embeddings API, bedrock:MODEL or bedrock:MODEL@REGION. A key is
+taken from the variable ANABRANCH_EMBEDDING_KEY; OPENAI_API_KEY is for OpenAI only."""
 
 STDIN = "-"
 
@@ -46,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="minilm (for quality) or static (a hundred times as fast); by default that "
-        "of the index, or minilm",
+        help="minilm (for quality), static (a hundred times as fast), or one behind a "
+        "service, see below; by default that of the index, or minilm",
     )
     parser.add_argument(
         "--chunk-tokens",

@@ -15,6 +15,7 @@ from anabranch.rag.embedders import (
     RequestLimits,
     StaticEmbedder,
     local_embedder,
+    open_embedder,
 )
 from anabranch.rag.filters import (
     All,
@@ -145,6 +146,7 @@ __all__ = [
     "local_embedder",
     "matches",
     "min_max",
+    "open_embedder",
     "open_index",
     "reciprocal_rank",
     "retrieve_many",

@@ -11,7 +11,7 @@ is found by the next run, as it is without a journal.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,14 +19,11 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from anabranch.errors import SourceError
-from anabranch.rag.embedders import LocalEmbedder
-from anabranch.rag.index import embedder_for
-from anabranch.rag.pipeline import Pipeline, Report
+from anabranch.rag.index import open_pipeline
+from anabranch.rag.pipeline import Report
 from anabranch.rag.sources import Sources
-from anabranch.rag.splitter import TokenSplitter
 from anabranch.rag.stages import Stage
-from anabranch.rag.stores.sqlite import SqliteStore
-from anabranch.rag.types import Chunk, Document
+from anabranch.rag.types import Chunk, Document, Embedder
 from anabranch.workflow import (
     Context,
     Event,
@@ -55,7 +52,7 @@ class IndexSources(StartEvent):
         sources: Files, folders, URLs, ``python:MODULE``. Paths had better be absolute,
             since whoever takes the run up may work in another folder.
         into: The folder of the index.
-        model: ``"minilm"`` or ``"static"``; by default that of the index.
+        model: As for :func:`anabranch.rag.index`; by default that of the index.
         chunk_tokens: The longest passage.
         overlap_tokens: What a passage repeats of the one before it.
         strategy: What becomes of sources that the index holds: see :class:`Pipeline`.
@@ -196,7 +193,7 @@ class IndexWorkflow(Workflow):
         self._documents = documents
         self._chunks = chunks
         self._cache = cache
-        self._embedders: dict[str, LocalEmbedder] = {}
+        self._embedders: dict[str, Embedder] = {}
         self._lists: dict[str, _List] = {}
 
     @step
@@ -260,25 +257,17 @@ class IndexWorkflow(Workflow):
     async def _index(
         self, order: IndexSources, listed: _List, names: Sequence[str | SourceError]
     ) -> Report:
-        folder = Path(order.into)
-        embedder = self._embedders.get(order.into)
-        if embedder is None:
-            embedder = await embedder_for(folder, order.model)
-            self._embedders[order.into] = embedder
-        splitter = TokenSplitter(
-            embedder.tokenizer,
-            max_tokens=min(order.chunk_tokens, embedder.max_tokens),
-            overlap=order.overlap_tokens,
-        )
-        async with (
-            Sources(order.sources) as reader,
-            await SqliteStore.create(folder, embedder) as store,
-        ):
-            pipeline = Pipeline(
-                reader=reader,
-                splitter=splitter,
-                embedder=embedder,
-                store=store,
+        async with open_pipeline(
+            Sources(order.sources),
+            into=Path(order.into),
+            model=order.model,
+            chunk_tokens=order.chunk_tokens,
+            overlap_tokens=order.overlap_tokens,
+        ) as (parts, store):
+            # While it is held, the next shard need not load it again.
+            self._embedders[order.into] = parts.embedder
+            pipeline = replace(
+                parts,
                 documents=self._documents,
                 chunks=self._chunks,
                 strategy=order.strategy,

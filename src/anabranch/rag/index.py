@@ -12,7 +12,8 @@ from typing import Unpack
 
 from anabranch.jobs.check import check_count
 from anabranch.observe import Observer
-from anabranch.rag.embedders import MODELS, LocalEmbedder, local_embedder
+from anabranch.rag.embedders import MODELS, open_embedder
+from anabranch.rag.embedders.minilm import word_pieces
 from anabranch.rag.keeping import keep_up
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.plan import Strategy
@@ -25,7 +26,8 @@ from anabranch.rag.retrievers import (
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
 from anabranch.rag.stores.sqlite import FILE, SqliteStore
-from anabranch.rag.types import Fields, Retriever
+from anabranch.rag.tokens import WordTokenizer
+from anabranch.rag.types import Embedder, Fields, Retriever
 
 
 async def index(
@@ -50,8 +52,9 @@ async def index(
     Args:
         sources: Files, folders, URLs, ``python:MODULE``.
         into: The folder of the index; it is made where there is none.
-        model: ``"minilm"`` (for quality) or ``"static"`` (a hundred times as fast); by
-            default the one the index was made with, or ``"minilm"``.
+        model: ``"minilm"`` (for quality), ``"static"`` (a hundred times as fast), or one
+            behind a service: see :func:`open_embedder`. By default the one the index was
+            made with, if it is on this machine, or ``"minilm"``.
         chunk_tokens: The longest passage, in tokens of the model; at most what it reads.
         overlap_tokens: What a passage repeats of the one before it, at most.
         prune: Remove sources that are gone from the folders and files named here.
@@ -64,10 +67,11 @@ async def index(
     Raises:
         UsageError: An argument cannot be meant.
         StoreError: The index cannot be written, is in use, or was made with another model.
+        EmbeddingError: The model's service cannot be reached, or refuses.
         ImportError: The model's extra is not installed.
     """
     found = Sources(sources, allow_private=allow_private, fields=fields)
-    async with _ready(
+    async with open_pipeline(
         found,
         into=Path(into),
         model=model,
@@ -114,7 +118,7 @@ async def keep_index(
         ImportError: The model's extra or ``watch`` is not installed.
     """
     found = Sources(sources, allow_private=allow_private, fields=fields)
-    async with _ready(
+    async with open_pipeline(
         found,
         into=Path(into),
         model=model,
@@ -130,7 +134,7 @@ async def keep_index(
 
 
 @asynccontextmanager
-async def _ready(
+async def open_pipeline(
     sources: Sources,
     *,
     into: Path,
@@ -140,22 +144,25 @@ async def _ready(
 ) -> AsyncGenerator[tuple[Pipeline, SqliteStore]]:
     """A pipeline from these sources, open, into the index in a folder."""
     check_count("chunk_tokens", chunk_tokens)
-    embedder = await embedder_for(into, model)
-    splitter = TokenSplitter(
-        embedder.tokenizer,
-        max_tokens=min(chunk_tokens, embedder.max_tokens),
-        overlap=overlap_tokens,
-    )
-    async with sources, await SqliteStore.create(into, embedder) as store:
-        yield (
-            Pipeline(reader=sources, splitter=splitter, embedder=embedder, store=store),
-            store,
+    async with sources, open_model(into, model) as (embedder, words):
+        splitter = TokenSplitter(
+            words,
+            max_tokens=min(chunk_tokens, embedder.max_tokens),
+            overlap=overlap_tokens,
         )
+        async with await SqliteStore.create(into, embedder) as store:
+            pipeline = Pipeline(
+                reader=sources, splitter=splitter, embedder=embedder, store=store
+            )
+            yield pipeline, store
 
 
 @asynccontextmanager
 async def open_index(
-    folder: str | os.PathLike[str], **options: Unpack[FusionOptions]
+    folder: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    **options: Unpack[FusionOptions],
 ) -> AsyncGenerator[FusionRetriever]:
     """A retriever over an index that :func:`index` made: vectors and full text, fused.
 
@@ -163,28 +170,47 @@ async def open_index(
 
     Args:
         folder: The folder of the index.
+        model: The model it was made with, where that is behind a service: see
+            :func:`open_embedder`. An index does not say where its model is to be found,
+            since its questions would go to whoever wrote it.
         **options: Those of :class:`FusionRetriever`; the retrievers' names are ``vector``
             and ``full text``.
 
     Raises:
-        UsageError: An option cannot be meant.
-        StoreError: There is no index in the folder, or it cannot be read.
+        UsageError: An option cannot be meant, or the index was made with a model that is
+            not on this machine.
+        StoreError: There is no index in the folder, it cannot be read, or it was made with
+            another model.
+        EmbeddingError: The model's service cannot be reached, or refuses.
         ImportError: The extra of the model it was made with is not installed.
     """
-    async with await SqliteStore.open(Path(folder)) as store:
-        embedder = await asyncio.to_thread(local_embedder, await store.model())
+    place = Path(folder)
+    if not (place / FILE).is_file():
+        await SqliteStore.open(place)  # says so
+    async with (
+        open_model(place, model) as (embedder, _),
+        await SqliteStore.open(place, embedder) as store,
+    ):
         both: list[Retriever] = [VectorRetriever(store, embedder), FullTextRetriever(store)]
         yield FusionRetriever(both, **options)
 
 
-async def embedder_for(folder: Path, name: str | None) -> LocalEmbedder:
-    """The local model of this name; by default the one that the index was made with.
+@asynccontextmanager
+async def open_model(
+    folder: Path, name: str | None
+) -> AsyncGenerator[tuple[Embedder, WordTokenizer]]:
+    """The model of this name, or the one an index was made with, and what cuts for it.
 
     Raises:
-        UsageError: There is no such model.
+        UsageError: There is no such model, or it is not on this machine.
+        EmbeddingError: Its service cannot be reached, or refuses.
         ImportError: Its extra is not installed.
     """
     if name is None and (folder / FILE).is_file():
         async with await SqliteStore.open(folder) as store:
             name = await store.model()
-    return await asyncio.to_thread(local_embedder, name or next(iter(MODELS)))
+    async with open_embedder(name or next(iter(MODELS))) as embedder:
+        words: WordTokenizer | None = getattr(embedder, "tokenizer", None)
+        if words is None:
+            words = await asyncio.to_thread(word_pieces)
+        yield embedder, words

