@@ -15,7 +15,6 @@ from anabranch.rag import Content, Document, WebReader
 from anabranch.rag.web import Duplicate, Pages
 from tests.rag.web.site import FakeClock, Page, Site, answering, html, moved, reader, reset
 
-
 SOMEBODY = "ann:secret"
 
 

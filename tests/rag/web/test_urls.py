@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from anabranch.errors import UsageError
 from anabranch.rag.web.urls import Scope, authority, join, normalise, origin
 
-
 SOMEBODY = "u:p"
 
 
