@@ -203,7 +203,8 @@ class ChromaClient:
         if found is None:
             raise ChromaRefused(
                 f"{self.url} does not answer as a Chroma server of 1.0 or later does: "
-                "check the address"
+                "check the address",
+                status=HTTPStatus.OK,  # an answer, and asking again gives no other
             )
         return found
 
