@@ -5,6 +5,12 @@ from pathlib import Path
 
 import anabranch
 
+# Autodoc writes into the annotations of the classes that it meets, and pydantic can make no
+# subclass of these then: so those that are described are made before.
+import anabranch.rag.adapters.langchain
+import anabranch.rag.durable
+import anabranch.rag.query
+
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "anabranch"

@@ -35,6 +35,7 @@ from anabranch.workflow import (
 )
 
 __all__ = [
+    "Done",
     "IndexProgress",
     "IndexSources",
     "IndexWorkflow",
