@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import inf
+from typing import Final
 
 from anabranch.errors import SourceError, UsageError
 from anabranch.jobs import astream
@@ -28,6 +29,10 @@ from anabranch.rag.web.pages import Pages, UnreadableKind, Visited
 from anabranch.rag.web.sitemap import Entry, Sitemap
 from anabranch.rag.web.urls import Scope, authority, join, normalise, origin
 from anabranch.rag.web.visits import Page, Visitor
+
+
+# Links that are looked at in one turn of the event loop: some milliseconds.
+LOOKED_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +183,7 @@ class Crawl(Pages):
         same = self._known.judge(target.url, name, page.content.digest)
         if same is not None:
             return same
-        self._follow(target, page)
+        await self._follow(target, page)
         if self._fetcher.manners.robots and page.outline.noindex:
             return Skipped(target.url, "asks not to be found (noindex)")
         content = await self._visitor.finish(page, name)
@@ -201,10 +206,12 @@ class Crawl(Pages):
             return canonical
         return page.url
 
-    def _follow(self, target: Target, page: Page) -> None:
+    async def _follow(self, target: Target, page: Page) -> None:
         if self._fetcher.manners.robots and page.outline.nofollow:
             return
-        for link in page.outline.links:
+        for number, link in enumerate(page.outline.links, 1):
+            if number % LOOKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if self._bounds.scope.wants(link):
                 self._frontier.add(Target(link, target.depth + 1))
 
@@ -228,14 +235,16 @@ class Crawl(Pages):
             reason = f"the sitemap cannot be had: the server answered {answer.status}"
             return [SourceError(target.url, reason)]
         found = await asyncio.to_thread(sitemap.parse, answer.body)
-        passed = [*self._add_pages(target, found), *self._add_parts(target, found)]
+        passed = [*self._add_parts(target, found), *await self._add_pages(target, found)]
         if found.fault:
             return [*passed, SourceError(target.url, found.fault)]
         return passed
 
-    def _add_pages(self, target: Target, found: Sitemap) -> Sequence[Visited]:
+    async def _add_pages(self, target: Target, found: Sitemap) -> Sequence[Visited]:
         passed: list[Visited] = []
-        for entry in found.pages:
+        for number, entry in enumerate(found.pages, 1):
+            if number % LOOKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             url = join(target.url, entry.url)
             if url is None:
                 passed.append(Skipped(entry.url, "is no address of a page"))

@@ -13,7 +13,7 @@ from anabranch.rag.web.urls import join
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-MOST_LINKS: Final = 10_000
+MOST_LINKS: Final = 100_000
 MOST_HEADINGS: Final = 200
 _HEADING_CHARACTERS = 200
 
@@ -24,8 +24,8 @@ class Outline:
 
     Attributes:
         title: Of the page; nothing where it has none.
-        headings: Their texts, in order.
-        links: Where they lead, each once, in order, normalised.
+        headings: Their texts, in order; of the first 200, 200 characters each.
+        links: Where they lead, each once, in order, normalised; of the first 100,000.
         canonical: The address that the page calls its own.
         noindex: Whether it asks not to be given in searches.
         nofollow: Whether it asks that its links are not followed.
