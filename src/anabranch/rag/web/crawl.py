@@ -30,7 +30,6 @@ from anabranch.rag.web.sitemap import Entry, Sitemap
 from anabranch.rag.web.urls import Scope, authority, join, normalise, origin
 from anabranch.rag.web.visits import Page, Visitor
 
-
 # Links that are looked at in one turn of the event loop: some milliseconds.
 LOOKED_AT_ONCE: Final = 200
 
