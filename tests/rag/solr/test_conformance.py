@@ -13,6 +13,7 @@ from tests.rag.stores.places import At
 
 
 class TestSolr(Conformance):
+    stride = 7
     most_values = 40  # of 300: the double reads a query slowly
 
     @asynccontextmanager

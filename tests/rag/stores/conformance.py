@@ -117,9 +117,9 @@ class Conformance:
     """
 
     has_words = True
-    most_values = 25_000
+    most_values = 5_000
     stride = 5
-    examples = 12
+    examples = 8
 
     def up(self, tmp_path: Path) -> AbstractAsyncContextManager[At]:
         raise NotImplementedError
@@ -489,7 +489,7 @@ class Conformance:
             few = range(5_000, 5_000 + self.most_values - 1)
             assert await texts(store, {"n": few}) == []
             assert await texts(store, {"n": [7, *few]}) == ["l 7"]
-            if self.most_values < 25_000:
+            if self.most_values < 5_000:
                 with pytest.raises(UsageError, match="values for 'n' are more"):
                     await texts(store, {"n": range(25_000)})
             assert sorted(await store.delete("n >= 38")) == ["38", "39"]
@@ -628,7 +628,7 @@ class Conformance:
     ) -> None:
         kept = {
             f"kept {number}": [f"{number} {row}" for row in range(9)]
-            for number in range(70)
+            for number in range(40)
         }
 
         async def test(store: VectorStore) -> None:

@@ -11,7 +11,7 @@ from tests.rag.stores.places import At
 
 
 class TestSqlite(Conformance):
-    stride = 3
+    stride = 7
 
     @asynccontextmanager
     async def up(self, tmp_path: Path) -> AsyncIterator[At]:

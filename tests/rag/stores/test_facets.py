@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.rag import All, Compare, Contains, Either, Filter, Not, OneOf, matches
@@ -49,6 +49,7 @@ def is_exact(tree: Filter) -> bool:
             return is_exact(part)
 
 
+@settings(max_examples=40)
 @given(metadatas.flatmap(lambda one: st.tuples(st.just(one), about(one))))
 def test_what_is_meant_is_let_through_and_what_is_not_only_where_order_is_asked_for(
     drawn: tuple[Metadata, Filter],
@@ -61,6 +62,7 @@ def test_what_is_meant_is_let_through_and_what_is_not_only_where_order_is_asked_
         assert coarse or not matches(tree, metadata)
 
 
+@settings(max_examples=40)
 @given(metadatas.flatmap(lambda one: st.tuples(st.just(one), about(one))))
 def test_a_list_of_too_many_values_is_only_looser(drawn: tuple[Metadata, Filter]) -> None:
     metadata, tree = drawn

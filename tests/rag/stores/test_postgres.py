@@ -26,7 +26,7 @@ from tests.rag.stores.places import At, OtherEmbedder
 
 
 class TestPostgres(Conformance):
-    stride = 9
+    stride = 17
 
     @asynccontextmanager
     async def up(self, tmp_path: Path) -> AsyncIterator[At]:
@@ -155,6 +155,7 @@ class TestSearch:
 
         run(test)
 
+    @pytest.mark.exhaustive
     def test_a_server_that_was_started_again_is_found_again(self) -> None:
         async def test(server: Server, url: str) -> None:
             async with PgVectorStore(url, HashEmbedder(), timeout=6) as store:

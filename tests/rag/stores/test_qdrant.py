@@ -42,7 +42,7 @@ def test_a_version_that_is_completed_between_question_and_answer_is_found_whole(
                 await store.write([rest.pop()])
             return found
 
-        store._nearest = slow  # type: ignore[method-assign]
+        store._nearest = slow  # type: ignore[method-assign, assignment]
         hits = await store.search(vector_of("x"), k=5)
         assert sorted(hit.text for hit in hits) == ["new 1", "new 2"]
         await client.close()

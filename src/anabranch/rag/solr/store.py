@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -219,8 +220,10 @@ class SolrStore:
 
     async def sources(self) -> AsyncGenerator[Version]:
         """The complete and committed version of every source, in no promised order."""
-        async for doc in self._each(documents.SOURCES, [], ["id", "rag_metadata"]):
-            yield documents.version_of(doc)
+        found = self._each(documents.SOURCES, [], ["id", "rag_metadata"])
+        async with aclosing(found) as each:
+            async for doc in each:
+                yield documents.version_of(doc)
 
     async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """Every committed passage, source by source.
@@ -230,11 +233,13 @@ class SolrStore:
             UsageError: The filter cannot be said in Solr.
         """
         source = version = None
-        async for doc in self._each(PASSAGES, _filters(where), documents.WHOLE):
-            if doc["rag_key"] != source:
-                source, version = doc["rag_key"], doc[documents.VERSION]
-            if doc[documents.VERSION] == version:  # it may have changed since its first
-                yield documents.passage_of(doc)
+        found = self._each(PASSAGES, _filters(where), documents.WHOLE)
+        async with aclosing(found) as each:
+            async for doc in each:
+                if doc["rag_key"] != source:
+                    source, version = doc["rag_key"], doc[documents.VERSION]
+                if doc[documents.VERSION] == version:  # it may have changed since then
+                    yield documents.passage_of(doc)
 
     async def _each(
         self, query: str, filters: Sequence[str], fields: Sequence[str]

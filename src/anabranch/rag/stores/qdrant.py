@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, Final, TypeVar
@@ -180,9 +181,10 @@ class QdrantStore(SwitchedStore):
         return {record.key: record for record in records}
 
     async def _all_sources(self) -> AsyncGenerator[SourceRecord]:
-        async for point in self._scroll(self._records, None):
-            if point.id != _MODEL:
-                yield read_record(point.payload or {})
+        async with aclosing(self._scroll(self._records, None)) as points:
+            async for point in points:
+                if point.id != _MODEL:
+                    yield read_record(point.payload or {})
 
     async def _all_names(self) -> AsyncGenerator[tuple[str, str]]:
         fields = ["source_key", "version"]

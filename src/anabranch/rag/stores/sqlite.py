@@ -22,6 +22,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -204,8 +205,9 @@ class SqliteStore:
 
     async def sources(self) -> AsyncGenerator[Version]:
         """The complete version of every source, as of the moment of the first."""
-        async for version in self._each(reading.all_sources):
-            yield version
+        async with aclosing(self._each(reading.all_sources)) as each:
+            async for version in each:
+                yield version
 
     async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """Every passage, as of the moment of the first, source by source.
@@ -214,8 +216,10 @@ class SqliteStore:
             UsageError: ``where`` says what a filter cannot say.
         """
         chosen = None if where is None else as_filter(where)
-        async for passage in self._each(lambda db: reading.all_passages(db, chosen)):
-            yield passage
+        found = self._each(lambda db: reading.all_passages(db, chosen))
+        async with aclosing(found) as each:
+            async for passage in each:
+                yield passage
 
     async def model(self) -> str:
         """The name of the model whose vectors it holds."""

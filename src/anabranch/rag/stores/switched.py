@@ -26,6 +26,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias, TypeVar
@@ -275,8 +276,9 @@ class SwitchedStore(ABC):
 
     async def sources(self) -> AsyncGenerator[Version]:
         """The complete version of every source, in no promised order."""
-        async for record in self._all_sources():
-            yield record.version
+        async with aclosing(self._all_sources()) as each:
+            async for record in each:
+                yield record.version
 
     async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """Every passage, in no promised order.
@@ -287,14 +289,16 @@ class SwitchedStore(ABC):
         tree = None if where is None else as_filter(where)
         # The version that was live when a source was first met.
         first: dict[str, str] = {}
-        async for some in self._all_passages(self._bound(tree)):
-            records = await self._sources(list({one.key for one in some}))
-            for one in some:
-                record = records.get(one.key)
-                if record is None or record.name != one.name:
-                    continue
-                if first.setdefault(one.key, one.name) == one.name and _is_meant(one, tree):
-                    yield one.passage()
+        async with aclosing(self._all_passages(self._bound(tree))) as each:
+            async for some in each:
+                records = await self._sources(list({one.key for one in some}))
+                for one in some:
+                    record = records.get(one.key)
+                    is_live = record is not None and record.name == one.name
+                    if not is_live or first.setdefault(one.key, one.name) != one.name:
+                        continue
+                    if _is_meant(one, tree):
+                        yield one.passage()
 
     async def search(
         self, vector: Vectors, *, k: int, where: Where | None = None, name: str = "vector"

@@ -146,15 +146,12 @@ class ChromaStore(SwitchedStore):
     # -- writing
 
     async def _put_passages(self, adds: Sequence[tuple[Add, Begun]]) -> None:
-        for add, begun in adds:
-            places = range(len(add.chunks))
-            for some in in_groups(places, _AT_ONCE):
-                ids, vectors, metadatas, documents = await asyncio.to_thread(
-                    _records, add, begun, some
-                )
-                await self._client.upsert(
-                    self._passages, ids, vectors, metadatas=metadatas, documents=documents
-                )
+        rows = [(add, begun, n) for add, begun in adds for n in range(len(add.chunks))]
+        for some in in_groups(rows, _AT_ONCE):
+            ids, vectors, metadatas, documents = await asyncio.to_thread(_records, some)
+            await self._client.upsert(
+                self._passages, ids, vectors, metadatas=metadatas, documents=documents
+            )
 
     async def _put_sources(self, records: Sequence[SourceRecord]) -> None:
         for some in in_groups(records, _AT_ONCE):
@@ -289,15 +286,14 @@ class ChromaStore(SwitchedStore):
 
 
 def _records(
-    add: Add, begun: Begun, places: Sequence[int]
+    rows: Sequence[tuple[Add, Begun, int]],
 ) -> tuple[list[str], list[str], list[Json], list[str]]:
-    """Ids, vectors, metadata and texts of some of the chunks."""
+    """Ids, vectors, metadata and texts of some chunks, each by its place in its add."""
     ids: list[str] = []
     vectors: list[str] = []
     metadatas: list[Json] = []
     documents: list[str] = []
-    key = source_key(begun.version.uri)
-    for place in places:
+    for add, begun, place in rows:
         chunk = add.chunks[place]
         ids.append(passage_id(begun, begun.count + place))
         data = add.vectors[place].astype("<f4").tobytes()
@@ -308,7 +304,7 @@ def _records(
             {
                 **told,
                 "source": begun.version.uri,
-                "source_key": key,
+                "source_key": source_key(begun.version.uri),
                 "version": begun.name,
                 "digest": add.digests[place].hex(),
                 "facts": [_SOMETHING, *facts(chunk.metadata)],

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Final, Self
@@ -386,10 +386,10 @@ class PgVectorStore:
 
         It holds a connection and a transaction until it ends or is closed.
         """
-        async for row in self._each(
-            "SELECT uri, digest, fingerprint FROM {schema}.source WHERE is_complete", []
-        ):
-            yield Version(*row)
+        text = "SELECT uri, digest, fingerprint FROM {schema}.source WHERE is_complete"
+        async with aclosing(self._each(text, [])) as each:
+            async for row in each:
+                yield Version(*row)
 
     async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
         """Every passage, as of the moment of the first, in no promised order.
@@ -400,16 +400,25 @@ class PgVectorStore:
             UsageError: ``where`` says what a filter cannot say.
         """
         said, values = _condition(where)
-        async for row in self._each(
+        text = (
             "SELECT {shown}, found.digest, vector FROM {schema}.passage AS found"
             " JOIN {schema}.source ON source.id = found.source"
-            " WHERE is_live AND {condition}",
-            values,
-            said,
-        ):
-            key, uri, document, text, start, end, metadata, digest, vector = row
-            chunk = Chunk(document, text, start, end, metadata)
-            yield Passage(key, uri, chunk, bytes(digest), rows.vector_of(vector))
+            " WHERE is_live AND {condition}"
+        )
+        async with aclosing(self._each(text, values, said)) as each:
+            async for (
+                key,
+                uri,
+                document,
+                body,
+                start,
+                end,
+                metadata,
+                digest,
+                vector,
+            ) in each:
+                chunk = Chunk(document, body, start, end, metadata)
+                yield Passage(key, uri, chunk, bytes(digest), rows.vector_of(vector))
 
     # -- statements
 
