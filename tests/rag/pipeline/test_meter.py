@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.jobs import Progress
 from anabranch.observe import StageStats, bottleneck
 from anabranch.rag.pipeline.meter import Meter
 
@@ -40,6 +43,16 @@ def test_the_bottleneck_is_the_stage_with_the_greatest_load() -> None:
     found = bottleneck(meter.look(10.0))
     assert found is not None
     assert (found.name, found.load) == ("embed", 0.9)
+
+
+def test_progress_says_which_stage_holds_up_the_others() -> None:
+    file = io.StringIO()
+    progress = Progress("indexing", unit="source", file=file, clock=lambda: 0.0)
+    progress.begun(1)
+    progress.flowed([StageStats(name="embed", done=1, work_s=9.0, elapsed_s=10.0)])
+    progress.finished("a", None)
+    progress.ended()
+    assert "embed 90% busy" in file.getvalue()
 
 
 def test_where_nothing_was_done_nothing_holds_up() -> None:
