@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from anabranch.errors import UsageError
-from anabranch.sandbox import arithmetic, running
+from anabranch.sandbox import arithmetic, heaps, running
 from anabranch.sandbox.arithmetic import is_over
 from anabranch.sandbox.light import (
     compared,
@@ -512,8 +512,6 @@ def _bisect() -> dict[str, Value]:
 
 
 def _heapq() -> dict[str, Value]:
-    from anabranch.sandbox import heaps
-
     return heaps.offered()
 
 
