@@ -303,7 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a store and kind of search."""
-    rows = [("", "passages/s", "CPU s", "asked", "a second", "p50 ms", "p99 ms", "recall")]
+    rows: list[tuple[str, ...]] = [
+        ("", "passages/s", "CPU s", "asked", "a second", "p50 ms", "p99 ms", "recall")
+    ]
     for name, one in found.items():
         wrote = (show.number(one["wrote_per_s"]), show.number(one["wrote_cpu_s"]))
         first = (name, *wrote)

@@ -466,10 +466,9 @@ class PgVectorStore:
             return await cursor.fetchall()
 
     def _statement(self, text: str, said: str) -> sql.Composed:
-        words: Any = said  # our own words alone: see conditions.py
-        return self._place.statement(
-            text, condition=sql.SQL(f"({words})"), shown=sql.SQL(_SHOWN)
-        )
+        # Our own words alone: see conditions.py.
+        meant = self._place.statement(f"({said})")
+        return self._place.statement(text, condition=meant, shown=sql.SQL(_SHOWN))
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[Connection]:
