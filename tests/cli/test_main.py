@@ -144,7 +144,7 @@ def test_a_fault_of_ours_is_a_sentence_and_debug_shows_where(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(_folder: object) -> None:
+    def fail(_folder: object, **_options: object) -> None:
         raise KeyError("surprise")
 
     monkeypatch.setattr("anabranch.rag.open_index", fail)

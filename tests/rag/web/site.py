@@ -65,7 +65,8 @@ class Site:
                 await asyncio.sleep(self.delay)
             page = self.pages.get(path)
             if callable(page):
-                answer: web.StreamResponse = await page(request)
+                answering: Any = page(request)
+                answer: web.StreamResponse = await answering
                 return answer
             if page is None:
                 return web.Response(status=404)

@@ -114,7 +114,7 @@ class PgVectorStore:
     all. Words are found and stemmed by PostgreSQL and ranked by BM25, computed in SQL.
 
     Args:
-        url: ``postgresql://USER:PASSWORD@HOST:5432/DATABASE``.
+        url: ``postgresql://USER@HOST:5432/DATABASE``, with a password or without.
         embedder: Whose vectors are stored.
         schema: Where the tables are; made where there is none. One schema, one index.
         text_config: PostgreSQL's text search configuration, for a new index.
