@@ -41,7 +41,8 @@ from tests.rag.stores.places import At, OtherEmbedder
 
 R = TypeVar("R")
 
-KILLED = Path(__file__).with_name("killed.py")
+ROOT = Path(__file__).parents[3]
+KILLED = "tests.rag.stores.killed"
 QUERY = vector_of("question")
 HOSTILE = [
     "' OR 1=1 --",
@@ -694,9 +695,9 @@ class Conformance:
             async with self.up(tmp_path) as at:
                 stride = str(1 if is_all else self.stride)
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, str(KILLED), at.kind, at.where, stride),
+                    *(sys.executable, "-m", KILLED, at.kind, at.where, stride),
                     stdout=asyncio.subprocess.PIPE,
-                    env=None,
+                    cwd=ROOT,
                 )
                 out, _ = await process.communicate()
                 assert process.returncode == 0

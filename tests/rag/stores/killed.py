@@ -1,6 +1,6 @@
 """Writes to a store and is killed before and after each thing that it does.
 
-    python killed.py KIND WHERE STRIDE
+    python -m tests.rag.stores.killed KIND WHERE STRIDE
 
 Each time a fresh process writes new versions of some sources, and kills itself at its
 n-th step: n = 0, STRIDE, ... until it gets to the end. Then another looks at what is found.
