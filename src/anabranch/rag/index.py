@@ -25,7 +25,8 @@ from anabranch.rag.retrievers import (
 )
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
-from anabranch.rag.stores.sqlite import FILE, SqliteStore
+from anabranch.rag.stores.ann import Search
+from anabranch.rag.stores.sqlite import EXACT, FILE, SqliteStore
 from anabranch.rag.tokens import WordTokenizer
 from anabranch.rag.types import Embedder, Fields, Retriever
 
@@ -162,6 +163,7 @@ async def open_index(
     folder: str | os.PathLike[str],
     *,
     model: str | None = None,
+    search: Search = EXACT,
     **options: Unpack[FusionOptions],
 ) -> AsyncGenerator[FusionRetriever]:
     """A retriever over an index that :func:`index` made: vectors and full text, fused.
@@ -173,6 +175,7 @@ async def open_index(
         model: The model it was made with, where that is behind a service: see
             :func:`open_embedder`. An index does not say where its model is to be found,
             since its questions would go to whoever wrote it.
+        search: How the nearest vectors are sought: see :class:`SqliteStore`.
         **options: Those of :class:`FusionRetriever`; the retrievers' names are ``vector``
             and ``full text``.
 
@@ -189,7 +192,7 @@ async def open_index(
         await SqliteStore.open(place)  # says so
     async with (
         open_model(place, model) as (embedder, _),
-        await SqliteStore.open(place, embedder) as store,
+        await SqliteStore.open(place, embedder, search=search) as store,
     ):
         both: list[Retriever] = [VectorRetriever(store, embedder), FullTextRetriever(store)]
         yield FusionRetriever(both, **options)
