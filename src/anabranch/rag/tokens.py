@@ -17,9 +17,10 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse, repeat
 from pathlib import Path
 from string import punctuation
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class WordTokenizer:
 
     def encode(self, text: str) -> Tokenized:
         """Every word of ``text`` with its tokens, without special ones."""
-        facts: list[NDArray[np.int64]] = [np.zeros((0, 3), np.int64)]
+        facts: list[_Facts] = [np.zeros((3, 0), np.int64)]
         ids: list[TokenIds] = [np.zeros(0, np.int32)]
         for block in _blocks(text):
             memory = self._memory
@@ -94,15 +95,14 @@ class WordTokenizer:
             fact, some = memory.recall(_PIECE.findall(block))
             facts.append(fact)
             ids.append(some)
-        span, length, count = np.concatenate(facts).T
+        span, length, count = np.concatenate(facts, axis=1)
         starts = np.cumsum(span) - span
         real = length > 0  # not the white space that begins a block, or a long run of it
-        return Tokenized(
-            starts[real],
-            (starts + length)[real],
-            np.concatenate(([0], np.cumsum(count[real]))),
-            np.concatenate(ids),
-        )
+        if not real.all():
+            starts, length, count = starts[real], length[real], count[real]
+        bounds = np.zeros(len(count) + 1, np.int64)
+        np.cumsum(count, out=bounds[1:])
+        return Tokenized(starts, starts + length, bounds, np.concatenate(ids))
 
 
 def _blocks(text: str) -> Iterator[str]:
@@ -114,6 +114,10 @@ def _blocks(text: str) -> Iterator[str]:
             end = end if space < 0 else space + 1
         yield text[start:end]
         start = end
+
+
+_Facts: TypeAlias = NDArray[np.int64]
+"""A column a piece: its length, that of its word, its number of tokens."""
 
 
 class _Memory:
@@ -129,8 +133,8 @@ class _Memory:
         self._number: dict[str, int] = {}
         self._tokens: dict[str, tuple[int, ...]] = {}
         self._adding = threading.Lock()
-        # A row a piece: its length, that of its word, its number of tokens, their place.
-        self._facts = np.zeros((4096, 4), np.int64)
+        # A column a piece: its facts, and the place of its tokens in _ids.
+        self._facts = np.zeros((4, 4096), np.int64)
         self._ids = np.zeros(8192, np.int32)
         self._used = 0
 
@@ -138,23 +142,29 @@ class _Memory:
     def is_full(self) -> bool:
         return len(self._number) >= REMEMBERED
 
-    def recall(self, pieces: list[str]) -> tuple[NDArray[np.int64], TokenIds]:
-        """``(span, word length, tokens)`` of each piece, and all tokens in a row."""
-        numbers = list(map(self._number.get, pieces))
-        if None in numbers:
+    def recall(self, pieces: Sequence[str]) -> tuple[_Facts, TokenIds]:
+        """The facts of each piece, and all tokens in a row."""
+        at = np.fromiter(map(self._number.get, pieces, repeat(-1)), np.int64, len(pieces))
+        new = np.flatnonzero(at < 0)
+        if len(new):
+            unknown = [pieces[index] for index in new.tolist()]
             with self._adding:
-                self._add([piece for piece in set(pieces) if piece not in self._number])
-            numbers = list(map(self._number.get, pieces))
-        at = np.fromiter(numbers, np.int64, len(numbers))
-        facts = self._facts[at]
-        count, place = facts[:, 2], facts[:, 3]
+                self._add([each for each in set(unknown) if each not in self._number])
+            at[new] = [self._number[each] for each in unknown]
+        facts = self._facts.take(at, axis=1)
+        count, place = facts[2], facts[3]
         # The tokens of piece i are ids[place[i]:place[i] + count[i]]: all of them in one
         # gather, by counting up from each piece's place.
-        before = np.cumsum(count) - count
-        gather = np.arange(int(count.sum())) + np.repeat(place - before, count)
-        return facts[:, :3], self._ids[gather]
+        stop = np.cumsum(count)
+        gather = np.repeat(place - stop + count, count)
+        gather += np.arange(len(gather))
+        return facts[:3], self._ids[gather]
 
-    def tokens(self, word: str) -> Sequence[int] | None:
+    def holds(self, piece: str) -> bool:
+        """Whether a piece is remembered here."""
+        return piece in self._number
+
+    def tokens(self, word: str) -> tuple[int, ...] | None:
         """The tokens of a word or of some marks, if they are remembered here."""
         return self._tokens.get(word)
 
@@ -163,43 +173,56 @@ class _Memory:
         self._before = None
 
     def _add(self, pieces: Sequence[str]) -> None:
-        facts: list[tuple[int, int, int, int]] = []
+        before = self._before
+        if before is not None and (again := list(filter(before.holds, pieces))):
+            self._remember(again, *before.recall(again))
+            pieces = list(filterfalse(before.holds, pieces))
+        self._remember(pieces, *self._encoded(pieces))
+
+    def _encoded(self, pieces: Sequence[str]) -> tuple[_Facts, TokenIds]:
+        lengths: list[int] = []
+        stops = [0]
         ids: list[int] = []
+        known = self._tokens.get
         for piece in pieces:
             text = piece.rstrip()
             bare = text.rstrip(punctuation)
-            place = self._used + len(ids)
-            if bare:
-                ids += self._encoded(bare, self._encode)
+            ids += known(bare) or self._met(bare, self._encode)
             if len(bare) < len(text):
-                ids += self._encoded(text[len(bare) :], self._encode_marks)
-            facts.append((len(piece), len(text), self._used + len(ids) - place, place))
-        first = len(self._number)
-        self._facts = _fitting(self._facts, first + len(facts))
-        self._facts[first : first + len(facts)] = facts
+                marks = text[len(bare) :]
+                ids += known(marks) or self._met(marks, self._encode_marks)
+            lengths.append(len(text))
+            stops.append(len(ids))
+        facts = np.array((list(map(len, pieces)), lengths, np.diff(stops)), np.int64)
+        return facts, np.array(ids, np.int32)
+
+    def _met(self, word: str, encode: Callable[[str], Sequence[int]]) -> tuple[int, ...]:
+        """The tokens of a word, or of some marks, that are not remembered here yet."""
+        ids = None if self._before is None else self._before.tokens(word)
+        if ids is None:
+            # No vocabulary has lone surrogates, and no encoding can write them down.
+            ids = tuple(encode(word.encode("utf-8", "replace").decode())) if word else ()
+        # A tuple of numbers is nothing that a garbage collection has to look into.
+        self._tokens[word] = ids
+        return ids
+
+    def _remember(self, pieces: Sequence[str], facts: _Facts, ids: TokenIds) -> None:
+        first, last = len(self._number), len(self._number) + len(pieces)
+        stop = np.cumsum(facts[2])
+        self._facts = _fitting(self._facts, last)
+        self._facts[:3, first:last] = facts
+        self._facts[3, first:last] = self._used + stop - facts[2]
         self._ids = _fitting(self._ids, self._used + len(ids))
         self._ids[self._used : self._used + len(ids)] = ids
         self._used += len(ids)
         # Last, so that whoever finds a number finds what it stands for.
-        self._number.update(zip(pieces, range(first, first + len(pieces)), strict=True))
-
-    def _encoded(self, word: str, encode: Callable[[str], Sequence[int]]) -> Sequence[int]:
-        known = self._tokens.get(word)
-        if known is not None:
-            return known
-        ids = None if self._before is None else self._before.tokens(word)
-        if ids is None:
-            # No vocabulary has lone surrogates, and no encoding can write them down.
-            ids = encode(word.encode("utf-8", "replace").decode())
-        # A tuple of numbers is nothing that a garbage collection has to look into.
-        self._tokens[word] = tuple(ids)
-        return ids
+        self._number.update(zip(pieces, range(first, last), strict=True))
 
 
 def _fitting(array: NDArray[Any], size: int) -> NDArray[Any]:
     """The array, or a copy of it in a longer one."""
-    while size > len(array):
-        array = np.concatenate((array, np.zeros_like(array)))
+    while size > array.shape[-1]:
+        array = np.concatenate((array, np.zeros_like(array)), axis=-1)
     return array
 
 
