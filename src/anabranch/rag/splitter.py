@@ -1,14 +1,15 @@
 """Cutting documents into chunks, by tokens, at the best place in reach.
 
-How good each word is to begin a chunk with is found for the whole document first, by a
-few searches of the text and array operations; then each chunk is two look-ups. Why it is
-not slower than the counting of tokens: docs/decisions/0022-readers-and-cuts.md.
+Where paragraphs and sections begin is found for the whole document first, by a search of
+the text and a few array operations, and most chunks end before one. Sentences and lines
+are sought only where a chunk may end and no paragraph begins. Why it is not slower than
+the counting of tokens: docs/decisions/0022-readers-and-cuts.md.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,9 @@ _NO_END = re.compile(
 )
 # The longest abbreviation and the character before it.
 _BEFORE = max(map(len, _ABBREVIATIONS)) + 1
+# How far around some words the text is searched: what parts two sentences, or makes an
+# item, is shorter.
+_AROUND = 64
 
 
 class TokenSplitter:
@@ -101,12 +105,13 @@ class TokenSplitter:
         words = self._tokenizer.encode(document.text)
         if len(words.starts) == 0:
             return
-        levels, blocks = _levels(document, words), _blocks(document, words)
+        places, blocks = _Places(document, words), _blocks(document, words)
         metadata = _Sections(document)
         begin, last = 0, len(words.starts)
         while begin < last:
-            end = self._end(words.bounds, levels, begin)
-            end = self._before_block(words.bounds, blocks, begin, end)
+            end = self._end(words.bounds, places, begin)
+            if blocks:
+                end = self._before_block(words.bounds, blocks, begin, end)
             start, stop = int(words.starts[begin]), int(words.ends[end - 1])
             yield Chunk(
                 document.id,
@@ -119,18 +124,16 @@ class TokenSplitter:
             )
             begin = end if end == last else self._next(words.bounds, begin, end)
 
-    def _end(self, bounds: NDArray[np.int64], levels: NDArray[np.uint8], begin: int) -> int:
+    def _end(self, bounds: NDArray[np.int64], places: _Places, begin: int) -> int:
         """One past the last word of the chunk that begins at ``begin``."""
-        room = int(bounds[begin]) + self._max
-        end = int(np.searchsorted(bounds, room, side="right")) - 1
+        first, last = int(bounds[begin]), len(bounds) - 1
+        end = int(np.searchsorted(bounds, first + self._max, side="right")) - 1
         if end <= begin:
             return begin + 1
-        if end >= len(levels):
-            return len(levels)
-        half = int(np.searchsorted(bounds, int(bounds[begin]) + (self._max + 1) // 2))
-        low = min(max(half, begin + 1), end)
-        reach = levels[low : end + 1][::-1]
-        return end - int(np.argmax(reach))  # the latest of the strongest
+        if end >= last:
+            return last
+        half = int(np.searchsorted(bounds, first + (self._max + 1) // 2))
+        return places.best(min(max(half, begin + 1), end), end)
 
     def _before_block(
         self,
@@ -163,7 +166,7 @@ class _Sections:
     """
 
     def __init__(self, document: Document) -> None:
-        self._starts = np.asarray(document.breaks[: len(document.sections)], np.int64)
+        self._starts = document.breaks[: len(document.sections)]
         self._sections = document.sections
         self._metadata = document.metadata
         self._last = -1
@@ -171,7 +174,7 @@ class _Sections:
 
     def at(self, offset: int) -> Metadata:
         """Of a chunk that begins at ``offset``."""
-        section = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        section = bisect_right(self._starts, offset) - 1
         if section != self._last:
             self._last = section
             titles = [] if section < 0 else list(self._sections[section])
@@ -179,52 +182,86 @@ class _Sections:
         return self._made
 
 
-def _levels(document: Document, words: Tokenized) -> NDArray[np.uint8]:
-    """How good it is to begin a chunk at each word."""
-    text = document.text
-    levels = np.zeros(len(words.starts), np.uint8)
-    levels[1:][words.starts[1:] > words.ends[:-1]] = WORD
-    for level, places in (
-        (LINE, [match.end() for match in _LINE.finditer(text)]),
-        (SENTENCE, [match.end() for match in _ITEM.finditer(text)]),
-        (SENTENCE, _sentences(text)),
-        (PARAGRAPH, [match.end() for match in _PARAGRAPH.finditer(text)]),
-        (SECTION, list(document.breaks)),
-    ):
-        at, is_between = _words_at(words, places)
-        levels[at[is_between]] = level
+class _Places:
+    """How good it is to begin a chunk at each word of a document."""
+
+    def __init__(self, document: Document, words: Tokenized) -> None:
+        self._text = text = document.text
+        self._words = words
+        # Of paragraphs and sections; else 0, whatever begins there.
+        self._strong = np.zeros(len(words.starts), np.uint8)
+        for level, places in (
+            (PARAGRAPH, [match.end() for match in _PARAGRAPH.finditer(text)]),
+            (SECTION, document.breaks),
+        ):
+            self._strong[_words_at(words, places)] = level
+        # Words at which nothing better than a line may begin.
+        self._weak: NDArray[np.bool_] | None = None
+        if document.breaks or document.blocks:
+            self._weak = _weak(document, words)
+            np.minimum(self._strong, LINE, out=self._strong, where=self._weak)
+
+    def best(self, low: int, high: int) -> int:
+        """The latest of the best words from ``low``, above 0, to ``high``, included."""
+        levels = self._strong[low : high + 1][::-1]
+        back = int(levels.argmax())
+        if levels[back] < PARAGRAPH:
+            back = int(self._all(low, high)[::-1].argmax())
+        return high - back
+
+    def _all(self, low: int, high: int) -> NDArray[np.uint8]:
+        """The levels of words of which none begins a paragraph."""
+        text, words = self._text, self._words
+        is_apart = words.starts[low : high + 1] > words.ends[low - 1 : high]
+        levels = np.maximum(is_apart * np.uint8(WORD), self._strong[low : high + 1])
+        start = max(int(words.starts[low]) - _AROUND, 0)
+        stop = min(int(words.starts[high]) + _AROUND, len(text))
+        for level, places in (
+            (LINE, [match.end() for match in _LINE.finditer(text, start, stop)]),
+            (SENTENCE, [match.end() for match in _ITEM.finditer(text, start, stop)]),
+            (SENTENCE, _sentences(text, start, stop)),
+        ):
+            at = _words_at(words, places)
+            levels[at[(at >= low) & (at <= high)] - low] = level
+        if self._weak is not None:
+            np.minimum(levels, LINE, out=levels, where=self._weak[low : high + 1])
+        return levels
+
+
+def _weak(document: Document, words: Tokenized) -> NDArray[np.bool_]:
+    weak = np.zeros(len(words.starts), np.bool_)
     # What follows a heading, which may be another one, belongs to it.
-    headings = filter(None, (_HEADING.match(text, place) for place in document.breaks))
-    at, is_between = _words_at(words, [match.end() for match in headings])
-    levels[at[is_between]] = np.minimum(levels[at[is_between]], LINE)
+    headings = (_HEADING.match(document.text, place) for place in document.breaks)
+    weak[_words_at(words, [match.end() for match in headings if match])] = True
     for start, end in document.blocks:
         # In code a blank line is no paragraph and a full stop no sentence.
-        first, last = np.searchsorted(words.starts, (start + 1, end))
-        np.minimum(levels[first:last], LINE, out=levels[first:last])
-    return levels
+        first, last = words.starts.searchsorted((start + 1, end))
+        weak[first:last] = True
+    return weak
 
 
-def _sentences(text: str) -> list[int]:
+def _sentences(text: str, start: int, stop: int) -> list[int]:
     """Where sentences begin."""
     no_end = _NO_END.search
     return [
         match.end()
-        for match in _SENTENCE.finditer(text)
+        for match in _SENTENCE.finditer(text, start, stop)
         if text[at := match.start()] != "." or not no_end(text, max(0, at - _BEFORE), at)
     ]
 
 
-def _words_at(
-    words: Tokenized, places: Sequence[int]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The first word at or behind each place, and whether the place is not within one."""
+def _words_at(words: Tokenized, places: Sequence[int]) -> NDArray[np.intp]:
+    """The first word at or behind each place, unless the place is within a word."""
     offsets = np.asarray(places, np.int64)
-    at = np.searchsorted(words.starts, offsets)
-    at, offsets = at[at < len(words.starts)], offsets[at < len(words.starts)]
-    return at, (at == 0) | (words.ends[at - 1] <= offsets)
+    at = words.starts.searchsorted(offsets)
+    is_between = (at == 0) | (words.ends[at - 1] <= offsets)
+    found: NDArray[np.intp] = at[is_between & (at < len(words.starts))]
+    return found
 
 
 def _blocks(document: Document, words: Tokenized) -> list[tuple[int, int]]:
     """The document's blocks, from their first word to one past their last."""
-    found = np.searchsorted(words.starts, np.asarray(document.blocks, np.int64))
+    if not document.blocks:
+        return []
+    found = words.starts.searchsorted(np.asarray(document.blocks, np.int64))
     return [(int(first), int(last)) for first, last in found if first < last]
