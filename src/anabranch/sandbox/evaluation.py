@@ -19,7 +19,7 @@ from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.objects import Stopped, refuse
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
-from anabranch.sandbox.rewriting import guarded
+from anabranch.sandbox.rewriting.trees import guarded
 from anabranch.sandbox.source import Mode, parsed
 from anabranch.sandbox.watch import watched
 
