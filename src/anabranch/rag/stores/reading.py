@@ -31,7 +31,8 @@ def versions(db: sqlite3.Connection, uris: Sequence[str]) -> Mapping[str, Versio
     for marks, some in _in_groups(uri for uri in uris if is_storable(uri)):
         rows = db.execute(
             "SELECT uri, digest, fingerprint FROM source"
-            f" WHERE state = 'complete' AND uri IN ({marks})",
+            # The second condition is the index's own: without it all rows are looked at.
+            f" WHERE state = 'complete' AND state <> 'abandoned' AND uri IN ({marks})",
             some,
         )
         found.update((row[0], Version(*row)) for row in rows)

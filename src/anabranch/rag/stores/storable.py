@@ -86,8 +86,17 @@ class _Known:
         self._to: Metadata = {}
 
     def chunk(self, chunk: Chunk) -> Chunk:
+        """The chunk itself, if nothing of it has to change."""
         if chunk.metadata is not self._from:
-            self._from, self._to = chunk.metadata, storable_metadata(chunk.metadata)
+            held = storable_metadata(chunk.metadata)
+            self._from = chunk.metadata
+            self._to = self._from if held == self._from else held
+        if (
+            self._to is chunk.metadata
+            and is_storable(chunk.text)
+            and is_storable(chunk.document_id)
+        ):
+            return chunk
         return replace(
             chunk,
             document_id=storable_text(chunk.document_id),

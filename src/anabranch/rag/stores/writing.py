@@ -22,6 +22,8 @@ R = TypeVar("R")
 FORMAT: Final = "2"
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
+# As the index says it: without its condition every source would be looked at.
+_OF_URI: Final = "uri = ? AND state <> 'abandoned'"
 
 
 def make(db: sqlite3.Connection, embedder: Embedder) -> None:
@@ -93,10 +95,10 @@ def apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
                     _complete(db, source, write.version.uri)
                 is_visible |= write.is_last
             case Abandon(uri):
-                _abandon(db, "uri = ?", [uri])
+                _abandon(db, _OF_URI, [uri])
             case Remove(uri):
                 rows.insert()
-                _remove(db, "uri = ?", [uri])
+                _remove(db, _OF_URI, [uri])
                 is_visible = True
     rows.insert()
     if is_visible:
@@ -196,7 +198,7 @@ class _Metadata:
 
 
 def _complete(db: sqlite3.Connection, source: int, uri: str) -> None:
-    _remove(db, "uri = ? AND state = 'complete'", [uri])
+    _remove(db, f"{_OF_URI} AND state = 'complete'", [uri])
     db.execute(
         "UPDATE source SET state = 'complete', indexed_at = ? WHERE id = ?",
         (time.time(), source),
