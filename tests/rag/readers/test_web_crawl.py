@@ -436,6 +436,56 @@ def test_a_sitemap_gives_its_pages_with_their_dates_and_follows_no_links():
     asyncio.run(main())
 
 
+def sitemap_index(*urls: str) -> web.Response:
+    parts = "".join(f"<sitemap><loc>{url}</loc></sitemap>" for url in urls)
+    return web.Response(text=f"<sitemapindex>{parts}</sitemapindex>")
+
+
+def test_an_endless_tree_of_sitemaps_ends_and_is_told():
+    async def main() -> None:
+        async with Site() as site, reader(site) as web_reader:
+
+            async def index(request: web.BaseRequest) -> web.Response:
+                """Each names itself, longer, and a sitemap of pages."""
+                own = request.path.removesuffix(".xml")
+                site.pages[f"{own}x.xml"] = index
+                return sitemap_index(f"{site.url}{own}x.xml", site / "pages.xml")
+
+            site.pages = {
+                "/map.xml": index,
+                "/pages.xml": web.Response(body=urlset((site / "a", ""))),
+                "/a": "a",
+            }
+            crawl = web_reader.sitemap(site / "map.xml")
+            assert await finished(crawl) == (["/a"], [])
+            assert skipped(crawl) == {
+                "/mapxx.xml": "is a sitemap index within too many others"
+            }
+            assert site.asked["/mapxxx.xml"] == 0
+
+    asyncio.run(main())
+
+
+def test_no_more_sitemaps_are_read_than_anybody_wants(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("anabranch.rag.web.sitemap.MOST_SITEMAPS", 3)
+
+    async def main() -> None:
+        async with Site() as site, reader(site) as web_reader:
+            parts = [site / f"{number}.xml" for number in range(9)]
+            site.pages = {"/map.xml": sitemap_index(*parts)}
+            for number in range(9):
+                page = site / f"page{number}"
+                site.pages[f"/{number}.xml"] = web.Response(body=urlset((page, "")))
+                site.pages[f"/page{number}"] = f"page {number}"
+            crawl = web_reader.sitemap(site / "map.xml")
+            assert await finished(crawl) == (["/page0", "/page1"], [])
+            assert skipped(crawl) == {
+                "/map.xml": "its last 7 sitemaps are not read: a crawl reads 3 at most"
+            }
+
+    asyncio.run(main())
+
+
 def test_a_sitemap_that_is_none_is_an_error_and_the_others_go_on():
     async def main() -> None:
         async with Site() as site, reader(site) as web_reader:

@@ -85,6 +85,22 @@ def test_sitemaps_do_not_count():
     assert taken(pages) == ["http://a/map.xml", "http://a/1"]
 
 
+def test_pages_and_sitemaps_of_a_host_take_turns():
+    pages = frontier()
+    for name in ("1.xml", "2.xml", "3.xml"):
+        pages.add(Target(f"http://a/{name}", 1, is_sitemap=True))
+    pages.add(Target("http://a/1"))
+    pages.add(Target("http://b/1"))
+    assert [url[7:] for url in taken(pages)] == [
+        "a/1.xml",
+        "a/1",
+        "b/1",
+        "a/2.xml",
+        "a/3.xml",
+    ]
+    assert (pages.sitemaps, pages.taken) == (3, 2)
+
+
 def test_depth_is_the_most_links_from_a_start():
     pages = frontier(depth=1)
     assert pages.add(Target("http://a/1", 1))

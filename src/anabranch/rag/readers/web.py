@@ -229,8 +229,9 @@ class WebReader:
     ) -> Crawl:
         """The pages of some sitemaps, as they come; no links are followed.
 
-        A sitemap may be an index of others, may be packed with gzip, and may be plain
-        text. Of pages with a ``lastmod``, the contents have it as metadata.
+        A sitemap may be an index of others, two deep, may be packed with gzip, and may be
+        plain text. At most 10,000 sitemaps are read, in turn with the pages. Of pages
+        with a ``lastmod``, the contents have it as metadata.
 
         Args:
             urls: Addresses of sitemaps.

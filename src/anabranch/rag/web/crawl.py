@@ -257,15 +257,24 @@ class Crawl(Pages):
 
     def _add_parts(self, target: Target, found: Sitemap) -> Sequence[Visited]:
         """The sitemaps of an index, which are of its own site."""
+        if found.sitemaps and target.depth >= sitemap.MOST_INDEXES:
+            return [Skipped(target.url, "is a sitemap index within too many others")]
         passed: list[Visited] = []
-        for entry in found.sitemaps:
+        for number, entry in enumerate(found.sitemaps):
+            if self._frontier.sitemaps >= sitemap.MOST_SITEMAPS:
+                left = len(found.sitemaps) - number
+                reason = (
+                    f"its last {left:,} sitemaps are not read: a crawl reads "
+                    f"{sitemap.MOST_SITEMAPS:,} at most"
+                )
+                return [*passed, Skipped(target.url, reason)]
             url = join(target.url, entry.url)
             if url is None or authority(url) != authority(target.url):
                 passed.append(Skipped(entry.url, "is a sitemap of another site"))
             elif self._is_old(entry):
                 passed.append(Skipped(url, f"has not changed since {entry.lastmod}"))
             else:
-                self._frontier.add(Target(url, is_sitemap=True))
+                self._frontier.add(Target(url, target.depth + 1, is_sitemap=True))
         return passed
 
     def _is_old(self, entry: Entry) -> bool:

@@ -1,9 +1,10 @@
 """What a crawl knows: pages to come, pages that were taken, and which are the same.
 
 Pages of one host are taken in the order in which they were found, so those with fewer
-links between them and a start come first; hosts take turns. A host that must not be asked
-yet, or has all the requests it may have, is passed over. So one slow host holds up nothing
-but itself, and no more than its share of the workers.
+links between them and a start come first; hosts take turns, and so do the pages and the
+sitemaps of one: however many sitemaps it names, its pages come. A host that must not be
+asked yet, or has all the requests it may have, is passed over. So one slow host holds up
+nothing but itself, and no more than its share of the workers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Target:
 
     Attributes:
         url: Normalised.
-        depth: Links between it and a start.
+        depth: Links between it and a start; of a sitemap, indexes.
         is_sitemap: Whether it is a list of pages rather than a page.
         lastmod: When a sitemap says that it has changed.
     """
@@ -72,17 +73,20 @@ class Frontier:
 
     Args:
         limit: Pages that are taken at most; sitemaps do not count.
-        depth: The most links between a page and a start; None for any.
+        depth: The most links between a page and a start; None for any. Sitemaps have
+            bounds of their own, which whoever adds them keeps.
         per_host: Pages of one host that are in hand at once.
 
     Attributes:
         taken: Pages taken so far.
+        sitemaps: Sitemaps that were noted so far.
         unvisited: Pages that were found and not visited, since the limit was reached or
             more were known than are kept; of the latter, one linked twice counts twice.
     """
 
     def __init__(self, *, limit: int, depth: int | None, per_host: int) -> None:
         self.taken = 0
+        self.sitemaps = 0
         self.unvisited = 0
         self._limit = limit
         self._depth = inf if depth is None else depth
@@ -90,24 +94,26 @@ class Frontier:
         self._most_known = max(KNOWN_PER_PAGE * limit, LEAST_KNOWN)
         self._known: set[str] = set()
         self._claimed: set[str] = set()
-        # Hosts with pages to come, the next in turn first.
-        self._queues: dict[str, deque[Target]] = {}
-        self._turns: deque[str] = deque()
+        # Hosts with pages or (True) sitemaps to come, the next in turn first.
+        self._queues: dict[tuple[str, bool], deque[Target]] = {}
+        self._turns: deque[tuple[str, bool]] = deque()
         self._in_hand: dict[str, int] = {}
 
     def add(self, target: Target) -> bool:
         """Note something to fetch; False if it is known, or out of bounds."""
-        if target.url in self._known or target.depth > self._depth:
+        too_deep = not target.is_sitemap and target.depth > self._depth
+        if target.url in self._known or too_deep:
             return False
         if len(self._known) >= self._most_known:
             self.unvisited += 1
             return False
         self._known.add(target.url)
-        host = authority(target.url)
-        if host not in self._queues:
-            self._queues[host] = deque()
-            self._turns.append(host)
-        self._queues[host].append(target)
+        self.sitemaps += target.is_sitemap
+        turn = authority(target.url), target.is_sitemap
+        if turn not in self._queues:
+            self._queues[turn] = deque()
+            self._turns.append(turn)
+        self._queues[turn].append(target)
         return True
 
     def take(self, wait_s: Callable[[str], float]) -> Target | float | None:
@@ -127,13 +133,14 @@ class Frontier:
             self._give_up()
         soonest = inf
         for _ in range(len(self._turns)):
-            host = self._turns[0]
+            turn = self._turns[0]
+            host, _ = turn
             self._turns.rotate(-1)
             if self._in_hand.get(host, 0) >= self._per_host:
                 continue
             if (wait := wait_s(host)) > 0:
                 soonest = min(soonest, wait)
-            elif (target := self._next_of(host)) is not None:
+            elif (target := self._next_of(turn)) is not None:
                 return target
         return soonest if self._turns or self._in_hand else None
 
@@ -156,17 +163,18 @@ class Frontier:
         self._claimed.add(url)
         return True
 
-    def _next_of(self, host: str) -> Target | None:
-        queue = self._queues[host]
+    def _next_of(self, turn: tuple[str, bool]) -> Target | None:
+        queue = self._queues[turn]
         target = None
         while queue and target is None:
             target = queue.popleft()
             if not self.claim(target.url):
                 target = None
         if not queue:
-            del self._queues[host]
-            self._turns.remove(host)
+            del self._queues[turn]
+            self._turns.remove(turn)
         if target is not None:
+            host, _ = turn
             self._in_hand[host] = self._in_hand.get(host, 0) + 1
             self.taken += not target.is_sitemap
         return target

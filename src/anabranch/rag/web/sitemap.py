@@ -17,6 +17,10 @@ MOST_BYTES: Final = 50 * 1024 * 1024
 """Of a sitemap, unpacked: the protocol allows no more."""
 MOST_ENTRIES: Final = 50_000
 """In a sitemap: the protocol allows no more."""
+MOST_INDEXES: Final = 2
+"""One in another: the protocol allows one alone, and some sites have two."""
+MOST_SITEMAPS: Final = 10_000
+"""Of one crawl: a server can make up more of them than anybody reads."""
 _STEP = 1 << 16
 
 
