@@ -79,8 +79,8 @@ class StaticEmbedder:
             ids = chunk.tokens
             if ids is None:
                 ids = self.tokenizer.encode(chunk.text).ids
-            if len(ids):
-                self._table[ids].mean(axis=0, out=row)
+            # The sum points where the mean does; as a product it takes half the time.
+            np.dot(np.ones(len(ids), np.float32), self._table.take(ids, axis=0), out=row)
         return unit_rows(vectors)
 
 
