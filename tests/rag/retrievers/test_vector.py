@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -197,6 +198,28 @@ def test_a_loop_that_has_stopped_in_the_middle_holds_up_no_other() -> None:
     stopped.run_until_complete(asyncio.wait(tasks))
     assert all(task.cancelled() for task in tasks)
     stopped.close()
+
+
+def test_a_retriever_may_be_used_in_several_loops_at_the_same_time() -> None:
+    vector = retriever(ManyNumbers(takes_s=0), EchoMany())
+    all_there = threading.Barrier(4)
+    found: list[list[int]] = []
+
+    def ask() -> None:
+        async def main() -> None:
+            queries = ["x" * n for n in range(1, 101)] * 3
+            hits = await retrieve_many(vector, queries, concurrency=16)
+            found.append([each[0].key for each in hits])
+
+        all_there.wait()
+        asyncio.run(main())
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [[*range(1, 101)] * 3] * 4
 
 
 def test_many_questions_come_back_in_their_order_and_are_bounded() -> None:

@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from anabranch.jobs.flight import end
 
@@ -42,12 +43,14 @@ class _Batch(Generic[T, R]):
 
 
 class Gathering(Generic[T, R]):
-    """Makes batches of calls. Of one event loop at a time.
+    """Makes batches of calls. Any number of event loops may use it at the same time.
+
+    Each loop has batches of its own, since whoever waits can only be told within his loop.
 
     Args:
         work: Gives the result or the error of each item, in their order.
         most: Items of a batch.
-        at_once: Batches.
+        at_once: Batches of one loop.
     """
 
     def __init__(
@@ -60,12 +63,9 @@ class Gathering(Generic[T, R]):
         self._work = work
         self._most = most
         self._at_once = at_once
-        self._begin_anew(None)
-
-    def _begin_anew(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        self._loop = loop
-        self._waiting: deque[_Call[T, R]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        # A loop touches its own entry only, and each access is a single one of a dict.
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue[T, R]]
+        self._queues = WeakKeyDictionary()
 
     async def do(self, item: T) -> R:
         """The result of one item.
@@ -74,9 +74,29 @@ class Gathering(Generic[T, R]):
             Exception: What the work gave for this item, or raised for its batch.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # the one before is closed, and its calls with it
-            self._begin_anew(loop)
-        call: _Call[T, R] = _Call(item, loop.create_future())
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self._work, self._most, self._at_once)
+        return await queue.do(item)
+
+
+class _Queue(Generic[T, R]):
+    """The calls of one loop."""
+
+    def __init__(
+        self,
+        work: Callable[[Sequence[T]], Awaitable[Sequence[R | Exception]]],
+        most: int,
+        at_once: int,
+    ) -> None:
+        self._work = work
+        self._most = most
+        self._at_once = at_once
+        self._waiting: deque[_Call[T, R]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def do(self, item: T) -> R:
+        call: _Call[T, R] = _Call(item, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._start()
         try:
@@ -101,7 +121,7 @@ class Gathering(Generic[T, R]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._waiting and task.get_loop() is self._loop:
+        if self._waiting:
             self._start()
 
     async def _run(self, batch: _Batch[T, R]) -> None:
