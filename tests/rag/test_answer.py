@@ -237,6 +237,8 @@ class TestChatModel:
             (502, b"<html><h1>Bad Gateway</h1></html>", "502 Bad Gateway"),
             (500, b"\xff\xfe[[[", "the server answered 500"),
             (503, b"", "try again later"),
+            (500, b'{"error": "\\u001b[2Jno\\u202e"}', "\N{REPLACEMENT CHARACTER}[2Jno"),
+            (500, b"\x1b]0;owned\x07", "\N{REPLACEMENT CHARACTER}]0;owned"),
             (400, b"x" * 100_000, "x" * 300 + " \N{HORIZONTAL ELLIPSIS}"),
         ],
     )
@@ -247,7 +249,7 @@ class TestChatModel:
         error = refusal(server)
         assert error.status == status
         assert said in str(error)
-        assert "\n" not in str(error)
+        assert str(error).isprintable()
         assert len(str(error)) < 600
 
     def test_a_key_does_not_follow_a_redirect(self, server: ChatServer) -> None:

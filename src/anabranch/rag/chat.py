@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from anabranch.errors import ChatError, UsageError
+from anabranch.jobs.check import check_count, check_positive
 from anabranch.rag.answer import Message
 from anabranch.rag.service import (
     MOST_ERROR_BYTES,
@@ -53,23 +54,32 @@ class ChatModel:
         model: The model's name there.
         key: Sent as a bearer token, and never followed elsewhere by a redirect.
         timeout: Seconds to wait for a connection, and for each next sign of life.
+        max_characters: Of one answer. A model that goes round in circles never ends by
+            itself, and what it writes is kept.
 
     Raises:
         UsageError: An argument cannot be meant.
     """
 
     def __init__(
-        self, url: str, model: str, *, key: str | None = None, timeout: float = 60.0
+        self,
+        url: str,
+        model: str,
+        *,
+        key: str | None = None,
+        timeout: float = 60.0,
+        max_characters: int = 1_000_000,
     ) -> None:
         check_address(url, "a language model", "http://localhost:11434/v1")
         if not model:
             raise UsageError("the model's name is empty")
         check_key(key)
-        if timeout <= 0:
-            raise UsageError(f"timeout is {timeout}: it must be above 0 seconds")
+        check_positive("timeout", timeout)
+        check_count("max_characters", max_characters)
         self.url = url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         self.model = model
         self.timeout = timeout
+        self.max_characters = max_characters
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._session: ClientSession | None = None
 
@@ -94,7 +104,8 @@ class ChatModel:
         iterator closes the connection, which most endpoints take as a sign to stop.
 
         Raises:
-            ChatError: It cannot be reached, refuses, or breaks off; what came is valid.
+            ChatError: It cannot be reached, refuses, breaks off, or writes more than
+                ``max_characters``; what came is valid.
             RuntimeError: It was not entered with ``async with``.
         """
         if self._session is None:
@@ -115,7 +126,14 @@ class ChatModel:
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise await self._refusal(response)
+                characters = 0
                 async for piece in self._pieces(response):
+                    characters += len(piece)
+                    if characters > self.max_characters:
+                        raise ChatError(
+                            f"{self.url}: the answer has more than {self.max_characters} "
+                            "characters: ask for less, or give a larger max_characters="
+                        )
                     yield piece
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._explained(error, has_begun=response is not None) from error
@@ -186,14 +204,17 @@ class ChatModel:
         status = response.status
         if location := response.headers.get("Location"):
             return ChatError(
-                f"{self.url}: the server answered {status} and points to {location}: give "
-                "that address",
+                f"{self.url}: the server answered {status} and points to "
+                f"{shortened(location)}: give that address",
                 status=status,
             )
         body = await response.content.read(MOST_ERROR_BYTES)
         words = said(body.decode("utf-8", "replace"))
         remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "")
-        parts = [f"the server answered {status} {response.reason or ''}".rstrip(), words]
+        parts = [
+            f"the server answered {status} {shortened(response.reason or '')}".rstrip(),
+            words,
+        ]
         sentence = ": ".join(part for part in parts if part)
         return ChatError(
             f"{self.url}: {sentence}" + (f" ({remedy})" if remedy else ""), status=status

@@ -104,8 +104,11 @@ def message(error: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """On one line, and not too long."""
-    line = " ".join(text.split())
+    """On one line, not too long, and without what could command a terminal."""
+    line = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in " ".join(text.split())
+    )
     return line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS] + " …"
 
 

@@ -292,3 +292,23 @@ def test_wrong_use_is_told():
         WebReader(timeout=0.0)
     with pytest.raises(UsageError):
         WebReader(max_bytes=0)
+
+
+def test_a_server_cannot_command_the_terminal_in_what_it_says():
+    async def hostile(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 404 \x1b[2Jgone\x9b\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> str:
+        server = await asyncio.start_server(hostile, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, local() as reader:
+            with pytest.raises(SourceError) as caught:
+                await reader.read(f"http://127.0.0.1:{port}/")
+        return caught.value.reason
+
+    said = asyncio.run(main())
+    assert said.isprintable()
+    assert "404 \N{REPLACEMENT CHARACTER}[2Jgone" in said

@@ -28,8 +28,8 @@ from anabranch.jobs import Limiter, Pool, RateLimit, Retry
 from anabranch.jobs.check import check_count, check_positive
 from anabranch.jobs.flight import SingleFlight
 from anabranch.observe import Observer, Observers
+from anabranch.rag.embedders.checked import unit_vectors
 from anabranch.rag.embedders.pace import Pace
-from anabranch.rag.embedders.static import unit_rows
 from anabranch.rag.service import (
     MOST_ERROR_BYTES,
     json_object,
@@ -37,6 +37,7 @@ from anabranch.rag.service import (
     open_session,
     reason,
     said,
+    shortened,
 )
 from anabranch.rag.types import Chunk, Vectors
 from anabranch.retry import USED_UP, is_transient, retry_after_s
@@ -298,7 +299,7 @@ class RemoteEmbedder(ABC):
         finally:
             self._pace.ended(number)
         used = self._usage(data, headers)
-        vectors = self._checked(self._rows(data, len(batch.texts)), len(batch.texts))
+        vectors = self._checked(self._rows(data, len(batch.texts)), batch.texts)
         self.requests += 1
         self.tokens += used or 0
         self._observer.counted("tokens", self.tokens)
@@ -340,8 +341,8 @@ class RemoteEmbedder(ABC):
         status = response.status
         if location := response.headers.get("Location"):
             return EmbeddingError(
-                f"{self._where}: the server answered {status} and points to {location}: "
-                "give that address",
+                f"{self._where}: the server answered {status} and points to "
+                f"{shortened(location)}: give that address",
                 status=status,
             )
         body = (await _read(response, MOST_ERROR_BYTES)).decode("utf-8", "replace")
@@ -350,7 +351,7 @@ class RemoteEmbedder(ABC):
         remedy = self._remedies.get(code or "") or self._remedies.get(status)
         if remedy is None and status >= 500:
             remedy = "try again later"
-        named = code if code and code not in words else response.reason or ""
+        named = shortened(code if code and code not in words else response.reason or "")
         parts = [f"the server answered {status} {named}".rstrip(), words]
         sentence = ": ".join(part for part in parts if part)
         known = ("retry-after", "retry-after-ms")
@@ -379,22 +380,17 @@ class RemoteEmbedder(ABC):
             )
         return data
 
-    def _checked(self, rows: Sequence[object], count: int) -> Vectors:
+    def _checked(self, rows: Sequence[object], texts: Sequence[str]) -> Vectors:
         """The vectors of an answer, of unit length."""
-        if len(rows) != count:
+        if len(rows) != len(texts):
             raise EmbeddingError(
-                f"{self._where}: asked for the vectors of {count} texts, the service "
+                f"{self._where}: asked for the vectors of {len(texts)} texts, the service "
                 f"answered with {len(rows)}: it may take fewer texts in one request"
             )
         vectors = _table(rows)
         if vectors is None:
             raise EmbeddingError(
                 f"{self._where}: the answer has no vectors, or they are of several lengths"
-            )
-        if not np.isfinite(vectors).all():
-            raise EmbeddingError(
-                f"{self._where}: a vector has a NaN or an infinite number in it, and "
-                "can be compared with none: try again, and look at the model"
             )
         length = len(vectors[0])
         if self._dimensions is None:
@@ -404,7 +400,7 @@ class RemoteEmbedder(ABC):
                 f"{self._where}: the answer has vectors of {length} numbers, not of "
                 f"{self.dimensions}: give dimensions={length}, or another model"
             )
-        return unit_rows(vectors)
+        return unit_vectors(vectors, texts, dimensions=length, of=self._where)
 
     @abstractmethod
     def _body(self, texts: Sequence[str], kind: Kind) -> Mapping[str, object]:

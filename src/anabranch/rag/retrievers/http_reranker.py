@@ -164,13 +164,16 @@ class HttpReranker:
         status = response.status
         if location := response.headers.get("Location"):
             return RerankError(
-                f"{self.url}: the server answered {status} and points to {location}: give "
-                "that address",
+                f"{self.url}: the server answered {status} and points to "
+                f"{shortened(location)}: give that address",
                 status=status,
             )
         words = said((await _read(response, MOST_ERROR_BYTES)).decode("utf-8", "replace"))
         remedy = _REMEDIES.get(status, "try again later" if status >= 500 else "")
-        parts = [f"the server answered {status} {response.reason or ''}".rstrip(), words]
+        parts = [
+            f"the server answered {status} {shortened(response.reason or '')}".rstrip(),
+            words,
+        ]
         sentence = ": ".join(part for part in parts if part)
         known = ("retry-after", "retry-after-ms")
         return RerankError(
@@ -220,7 +223,12 @@ def _pair(item: object) -> tuple[int, float] | None:
         return None
     if isinstance(score, bool) or not isinstance(score, int | float):
         return None
-    return index, float(score) if math.isfinite(score) else -math.inf
+    try:
+        number = float(score)
+    except OverflowError:
+        return None
+    # JSON has no NaN and no infinity, and no ranking has a place for them.
+    return (index, number) if math.isfinite(number) else None
 
 
 async def _read(response: ClientResponse, most_bytes: int) -> bytes:

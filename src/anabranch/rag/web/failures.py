@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from anabranch.rag.service import shortened
 from anabranch.rag.web.guard import AddressRefused
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ def explain(error: Exception, timeout: float) -> str:
         case UnicodeError():
             return "is not a valid address: check its spelling"
         case ValueError():
-            return f"the answer {error}"
+            return shortened(f"the answer {error}")
         case _:
-            return f"cannot be fetched: {str(error) or type(error).__name__}"
+            return f"cannot be fetched: {shortened(str(error)) or type(error).__name__}"
 
 
 def no_connection(error: ClientConnectorError) -> str:
@@ -78,7 +79,7 @@ def no_connection(error: ClientConnectorError) -> str:
         case aiohttp.ClientConnectorDNSError():
             return "the host name cannot be found: check the address and the network"
         case aiohttp.ClientConnectorCertificateError(certificate_error=reason):
-            return f"the server's certificate is not trusted: {reason}"
+            return f"the server's certificate is not trusted: {shortened(str(reason))}"
         case aiohttp.ClientSSLError():
             return "no secure connection: the server may not speak TLS on this port"
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
@@ -89,6 +90,7 @@ def no_connection(error: ClientConnectorError) -> str:
 
 def phrase(status: int, reason: str | None) -> str:
     """The status with its reason, in the standard's words if the server has none."""
+    reason = shortened(reason or "")
     if not reason:
         try:
             reason = HTTPStatus(status).phrase

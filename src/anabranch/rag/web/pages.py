@@ -14,6 +14,7 @@ from anabranch.rag.readers import media
 from anabranch.rag.readers._digest import digest
 from anabranch.rag.readers.files import MIB
 from anabranch.rag.readers.parse import MEDIA_TYPES
+from anabranch.rag.service import shortened
 from anabranch.rag.types import Content, Metadata
 from anabranch.rag.web.client import Answer
 from anabranch.rag.web.failures import phrase
@@ -42,7 +43,7 @@ def check_kind(uri: str, url: str, headers: Mapping[str, str]) -> None:
     declared, _ = content_type(headers.get("content-type", ""))
     kind = kind_of(declared, urlsplit(url).path)
     if kind and kind not in MEDIA_TYPES:
-        raise UnreadableKind(uri, media.unsupported(kind))
+        raise UnreadableKind(uri, media.unsupported(shortened(kind)))
 
 
 class UnreadableKind(SourceError):
@@ -63,7 +64,7 @@ async def content_of(uri: str, answer: Answer, metadata: Metadata) -> Content:
     data = answer.body
     media_type = kind_of(declared, urlsplit(answer.url).path) or media.of_bytes(data)
     if media_type is None:
-        kind = declared or "a binary file of unknown type"
+        kind = shortened(declared) or "a binary file of unknown type"
         raise UnreadableKind(uri, media.unsupported(kind))
     large = len(data) > _HASHED_AT_ONCE
     return Content(
