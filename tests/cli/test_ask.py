@@ -55,6 +55,9 @@ def test_json_is_one_object_and_nothing_else(made: Path) -> None:
         (["kind=function", "line=4"], {"tool.whet"}),
         (["kind=function", "line=5"], set()),
         (["line >= 4"], {"tool.whet"}),
+        (["kind = 'function'"], {"tool.whet"}),
+        ([' kind="function"', "line = 4"], {"tool.whet"}),
+        (["line='4'"], set()),
         (["kind in ('function', 'module') and not line == 4"], {"tool"}),
         (["1 <= line < 9", "kind=module", "title != 'x=y'"], {"tool"}),
     ],
@@ -109,6 +112,7 @@ def test_long_passages_are_cut_unless_wanted_whole(
         (["x", "--from", "ix", "--where", "kind=none"], 1, "no passage has what --where"),
         (["x", "--from", "ix", "--llm", "http://h"], 2, "--model NAME go together"),
         (["x", "--from", "ix", "--llm", "h", "--model", "m"], 2, "not the address"),
+        (["x", "--from", "ix", "--where", "line = 4 and kind = 'x'"], 1, "is written =="),
         (["x"], 2, "--from"),
     ],
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # In an expression, "=" stands alone in quotes only.
 _KEY_AND_VALUE = re.compile(r"""(?P<key>[^=!<>'"]+)=(?P<value>(?!=).*)""", re.DOTALL)
+_QUOTED = re.compile(r"""(?P<quote>['"])(?P<text>.*)(?P=quote)""", re.DOTALL)
 
 _EXAMPLE = """\
 examples:
@@ -30,7 +31,8 @@ examples:
   anabranch ask "How do I install it?" --from my-index \\
       --llm http://localhost:11434/v1 --model llama3.2
 
-A FILTER is KEY=VALUE, or an expression over the metadata: "line < 100",
+A FILTER is KEY=VALUE, with spaces around "=" and in quotes if you like, or an
+expression over the metadata: "line < 100", "title == 'main' and line < 9",
 "kind in ('function', 'class') and not title == 'main'", "'rivers' in tags".
 Of several, all must hold.
 
@@ -126,6 +128,9 @@ async def _ask(args: argparse.Namespace) -> int:
         print(_passages.render(fused, full=args.full))
     if not fused.hits:
         hint = "no passage has what --where asks for" if args.where else "it is empty"
+        pairs = filter(None, map(_KEY_AND_VALUE.fullmatch, args.where))
+        if any(" " in pair["value"] for pair in pairs):
+            hint += "; in an expression, 'equals' is written =="
         say(f"anabranch: nothing found in {args.folder}: {hint}")
         return 1
     return 0
@@ -204,7 +209,8 @@ def _filter(conditions: Sequence[str]) -> Filter | None:
     expressions: list[Filter] = []
     for condition in conditions:
         if pair := _KEY_AND_VALUE.fullmatch(condition):
-            wanted.setdefault(pair["key"], []).extend(_meanings(pair["value"]))
+            key = pair["key"].strip() or pair["key"]
+            wanted.setdefault(key, []).extend(_meanings(pair["value"]))
         else:
             expressions.append(as_filter(condition))
     if not conditions:
@@ -213,8 +219,16 @@ def _filter(conditions: Sequence[str]) -> Filter | None:
 
 
 def _meanings(value: str) -> list[Scalar]:
-    """The value as text, and as the number or truth that it may be in the metadata."""
+    """The value as text, and as the number or truth that it may be in the metadata.
+
+    In quotes it is text alone, whether or not the quotes are part of it.
+    """
     meanings: list[Scalar] = [value]
+    value = value.strip()
+    if quoted := _QUOTED.fullmatch(value):
+        return [*meanings, quoted["text"]]
+    if value not in meanings:
+        meanings.append(value)
     if value in ("true", "false"):
         meanings.append(value == "true")
     for kind in (int, float):
