@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -212,11 +212,27 @@ def test_readers_see_what_another_process_writes(folder: Path) -> None:
     asyncio.run(main())
 
 
-def test_one_process_writes_at_a_time(folder: Path) -> None:
+def test_one_process_writes_at_a_time_and_opens_an_index_once(folder: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from anabranch.rag import SqliteStore\n"
+        "from tests.rag.parts import HashEmbedder\n"
+        "asyncio.run(SqliteStore.create(Path(sys.argv[1]), HashEmbedder()))\n"
+    )
+
     async def main() -> None:
         async with await filled(folder):
-            with pytest.raises(StoreLocked, match=f"{os.getpid()}.* is indexing into"):
+            with pytest.raises(StoreLocked, match="this process is indexing into"):
                 await SqliteStore.create(folder, HashEmbedder())
+            other = await asyncio.to_thread(
+                subprocess.run,
+                [sys.executable, "-c", program, str(folder)],
+                capture_output=True,
+                text=True,
+                cwd=Path(__file__).parents[3],
+            )
+            assert f"another process ({os.getpid()}) is indexing into" in other.stderr
         async with await SqliteStore.create(folder, HashEmbedder()):
             pass
 
@@ -252,6 +268,59 @@ def test_what_is_no_index_is_refused_with_a_sentence(folder: Path) -> None:
         file.touch()
         with pytest.raises(StoreError, match="choose another"):
             await SqliteStore.create(file, HashEmbedder())
+
+    asyncio.run(main())
+
+
+def test_an_empty_file_is_no_index_to_ask_and_becomes_one_when_written(
+    folder: Path,
+) -> None:
+    folder.mkdir()
+    (folder / "index.sqlite").touch()
+    with pytest.raises(StoreError, match=r"damaged.*: move it away and index again"):
+        asyncio.run(SqliteStore.open(folder))
+
+    async def main() -> None:
+        await (await filled(folder)).aclose()
+        async with await SqliteStore.open(folder) as store:
+            assert await store.count() == (2, 3)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("damage", "asked"),
+    [
+        ("vector = x'00000000'", {"search", "vectors", "passages"}),
+        ("vector = x'00'", {"search", "vectors", "passages"}),
+        ("vector = ''", {"search", "vectors", "passages"}),
+        ("metadata = '{'", {"search", "search_text", "passages", "filter"}),
+        ("metadata = '[1]'", {"search", "search_text", "passages"}),
+    ],
+)
+def test_a_passage_that_is_damaged_is_told_with_a_remedy(
+    folder: Path, damage: str, asked: set[str]
+) -> None:
+    async def main() -> None:
+        await (await filled(folder)).aclose()
+        with sqlite3.connect(folder / "index.sqlite") as db:
+            db.execute(f"UPDATE chunk SET {damage} WHERE text = 'delta stream'")
+        db.close()
+        async with await SqliteStore.open(folder) as store:
+            nearest = vector_of("x")
+            calls: dict[str, Callable[[], Awaitable[object]]] = {
+                "search": lambda: store.search(nearest, k=9),
+                "filter": lambda: store.search(nearest, k=9, where={"kind": "d"}),
+                "search_text": lambda: store.search_text("stream", k=9),
+                "vectors": lambda: store.vectors([text_digest("delta stream")]),
+                "passages": lambda: anext(store.passages("kind == None or kind != None")),
+            }
+            for name, call in calls.items():
+                if name in asked:
+                    said = "is damaged .*: move it away and index again"
+                    with pytest.raises(StoreError, match=said):
+                        await call()
+            assert await store.count() == (2, 3)
 
     asyncio.run(main())
 

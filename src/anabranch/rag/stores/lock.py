@@ -8,6 +8,10 @@ from pathlib import Path
 
 from anabranch.errors import StoreError, StoreLocked
 
+# Locks of processes, by the file: a child has its parent's, and in another container
+# another process has the number of this one.
+_HELD: set[tuple[int, tuple[int, int]]] = set()
+
 
 def hold_lock(folder: Path) -> Callable[[], None]:
     """Lock the folder for this process until the returned function is called.
@@ -15,7 +19,7 @@ def hold_lock(folder: Path) -> Callable[[], None]:
     The operating system lets go of the lock when the process dies, however it dies.
 
     Raises:
-        StoreLocked: Another process holds it.
+        StoreLocked: It is held, by another process or by this one.
     """
     import fcntl  # only where a store is written: the rest also works without it
 
@@ -26,11 +30,18 @@ def hold_lock(folder: Path) -> Callable[[], None]:
             f"{folder} cannot be written ({error.strerror}): choose another folder, or "
             "check who may write there"
         ) from error
+    status = os.fstat(handle)
+    identity = status.st_dev, status.st_ino
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(handle)
+        if (os.getpid(), identity) in _HELD:
+            raise StoreLocked(
+                f"this process is indexing into {folder} already: write with the store "
+                "that is open, or close it first"
+            ) from None
         raise StoreLocked(
             f"another process ({holder}) is indexing into {folder}: wait until it has "
             "finished, or stop it"
@@ -43,4 +54,11 @@ def hold_lock(folder: Path) -> Callable[[], None]:
         os.pwrite(handle, str(os.getpid()).encode(), 0)
     except OSError:
         pass  # the number only helps a person; a full disk is reported when it matters
-    return lambda: os.close(handle)
+    held = os.getpid(), identity
+    _HELD.add(held)
+
+    def let_go() -> None:
+        _HELD.discard(held)
+        os.close(handle)
+
+    return let_go

@@ -68,7 +68,8 @@ class QdrantStore(SwitchedStore):
     write at a time; any number may search.
 
     The client's local mode (``":memory:"`` or ``path=``) does its work in the event loop,
-    compares every vector in Python, and is for trying things out.
+    compares every vector, and every fact of a passage with every value of a list in a
+    filter, in Python, and is for trying things out.
 
     Args:
         client: Open, and closed by whoever opened it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 
@@ -14,10 +14,39 @@ from anabranch.rag.plan import Version
 from anabranch.rag.stores.conditions import condition
 from anabranch.rag.stores.records import Count, Passage
 from anabranch.rag.stores.storable import is_storable
-from anabranch.rag.types import Chunk, Vectors
+from anabranch.rag.types import Chunk, Metadata, Vectors
 
 # Question marks in one statement: SQLite allows 32,766, and smaller ones are cached.
 HOST_PARAMETERS: Final = 500
+
+
+class Damaged(sqlite3.DatabaseError):
+    """Something in the file is not what was written there."""
+
+
+def metadata_of(text: str) -> Metadata:
+    """The metadata of a passage, from its JSON.
+
+    Raises:
+        Damaged: It is none.
+    """
+    try:
+        found: object = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Damaged(f"metadata that is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Damaged("metadata that is no JSON object")
+    return cast("Metadata", found)
+
+
+def check_lengths(blobs: Iterable[bytes], dimensions: int) -> None:
+    """Refuse vectors that are not of so many numbers.
+
+    Raises:
+        Damaged: One is not.
+    """
+    if any(len(blob) != 4 * dimensions for blob in blobs):
+        raise Damaged(f"a vector that is not of {dimensions} numbers")
 
 
 def facts(db: sqlite3.Connection) -> dict[str, str]:
@@ -39,13 +68,16 @@ def versions(db: sqlite3.Connection, uris: Sequence[str]) -> Mapping[str, Versio
     return found
 
 
-def vectors(db: sqlite3.Connection, digests: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+def vectors(
+    db: sqlite3.Connection, digests: Sequence[bytes], dimensions: int
+) -> Mapping[bytes, Vectors]:
     """The vectors that are stored for some texts."""
     found: dict[bytes, Vectors] = {}
     for marks, some in _in_groups(digests):
         rows = db.execute(
             f"SELECT digest, vector FROM chunk WHERE digest IN ({marks})", some
-        )
+        ).fetchall()
+        check_lengths((blob for _, blob in rows), dimensions)
         found.update((key, np.frombuffer(blob, "<f4")) for key, blob in rows)
     return found
 
@@ -66,7 +98,9 @@ def all_sources(db: sqlite3.Connection) -> Iterator[Version]:
         yield Version(*row)
 
 
-def all_passages(db: sqlite3.Connection, where: Filter | None) -> Iterator[Passage]:
+def all_passages(
+    db: sqlite3.Connection, where: Filter | None, dimensions: int
+) -> Iterator[Passage]:
     """Every passage of a complete version that is meant, source by source."""
     sql, values = ("1", []) if where is None else condition(where)
     for key, uri, document, text, start, end, metadata, digest, blob in db.execute(
@@ -75,7 +109,8 @@ def all_passages(db: sqlite3.Connection, where: Filter | None) -> Iterator[Passa
         f" WHERE state = 'complete' AND {sql} ORDER BY source.id, chunk.id",
         values,
     ):
-        chunk = Chunk(document, text, start, end, json.loads(metadata))
+        check_lengths([blob], dimensions)
+        chunk = Chunk(document, text, start, end, metadata_of(metadata))
         yield Passage(key, uri, chunk, digest, np.frombuffer(blob, "<f4"))
 
 

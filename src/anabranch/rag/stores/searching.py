@@ -5,7 +5,6 @@ Why so: docs/decisions/0027-searching-an-index.md.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from anabranch.rag.filters import Filter
 from anabranch.rag.stores.fulltext import telling_words
 from anabranch.rag.stores.masks import Masks
 from anabranch.rag.stores.neighbours import Neighbours
-from anabranch.rag.stores.reading import texts
+from anabranch.rag.stores.reading import metadata_of, texts
 from anabranch.rag.stores.table import Places, Table, Tables
 from anabranch.rag.stores.terms import Stems, Terms
 from anabranch.rag.stores.vectors import largest, perhaps_largest, products
@@ -198,7 +197,7 @@ def _hits(
             Hit(
                 key,
                 *rows[key][:-1],
-                metadata=json.loads(rows[key][-1]),
+                metadata=metadata_of(rows[key][-1]),
                 score=score,
                 ranks={name: rank},
             )

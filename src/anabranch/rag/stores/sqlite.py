@@ -197,7 +197,7 @@ class SqliteStore:
 
     async def vectors(self, digests: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """The vectors that are stored for some texts, complete or not."""
-        return await self._read(lambda db: reading.vectors(db, digests))
+        return await self._read(lambda db: reading.vectors(db, digests, self._dimensions))
 
     async def count(self) -> Count:
         """How many sources are complete, and how many passages they have."""
@@ -216,7 +216,7 @@ class SqliteStore:
             UsageError: ``where`` says what a filter cannot say.
         """
         chosen = None if where is None else as_filter(where)
-        found = self._each(lambda db: reading.all_passages(db, chosen))
+        found = self._each(lambda db: reading.all_passages(db, chosen, self._dimensions))
         async with aclosing(found) as each:
             async for passage in each:
                 yield passage
@@ -404,7 +404,10 @@ class SqliteStore:
                 f"version of anabranch reads format {writing.FORMAT}: index into another "
                 "folder"
             )
-        self._dimensions = int(found["dimensions"])
+        try:
+            self._dimensions = int(found["dimensions"])
+        except (KeyError, ValueError) as error:
+            raise _explained(self.folder, reading.Damaged("no dimensions")) from error
         if embedder is not None and found["model_digest"] != embedder.digest:
             raise StoreMismatch(
                 f"{self.folder} was made with the model {found['model']}, whose vectors "
@@ -437,7 +440,8 @@ def _explained(folder: Path, error: sqlite3.Error) -> StoreError:
             f"the disk of {folder} is full: free some space and run the same command "
             "again; what was stored is kept"
         )
-    if "not a database" in said or "malformed" in said:
+    unlike_ours = ("not a database", "malformed", "no such table", "no such column")
+    if isinstance(error, reading.Damaged) or any(each in said for each in unlike_ours):
         return StoreError(
             f"{folder / FILE} is not an index, or is damaged ({said}): move it away and "
             "index again"

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.rag.stores.bm25 import sums_of_varints
+from anabranch.rag.stores.reading import check_lengths
 from anabranch.rag.stores.vectors import BLOCK_ROWS, Rows
 
 # Columns of the full-text table, whose lengths are stored together.
@@ -195,6 +196,7 @@ def _extended(table: Table, db: sqlite3.Connection, sources: Keys) -> Table:
     keys, owners, lengths = [table.keys], [table.owners], [table.lengths]
     while some := found.fetchmany(_AT_ONCE):
         more_keys, more_owners, blobs, sizes = zip(*some, strict=True)
+        check_lengths(blobs, rows.dimensions)
         rows = rows.extended(
             np.frombuffer(b"".join(blobs), "<f4").reshape(-1, rows.dimensions)
         )
