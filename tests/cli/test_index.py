@@ -59,6 +59,23 @@ def test_what_has_changed_is_done_again_and_what_is_gone_is_removed(
     assert "index      4 sources" in done.stdout
 
 
+def test_an_index_among_its_documents_is_told_of_and_never_indexed(
+    docs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = str(docs)
+    assert main(["index", into, "--into", into, *STATIC]) == 0
+    told = capsys.readouterr()
+    assert f"the index is among the documents in {docs}" in told.err
+    assert "4: 4 new" in told.out
+    # As a shell writes docs/* now.
+    names = [str(path) for path in docs.iterdir()]
+    assert str(docs / "lock") in names
+    assert main(["index", *names, "--into", into]) == 0
+    told = capsys.readouterr()
+    assert "among the documents" not in told.err
+    assert "4: 4 unchanged" in told.out
+
+
 def test_a_broken_source_is_told_at_the_end_and_the_others_are_indexed(
     docs: Path, tmp_path: Path
 ) -> None:

@@ -100,6 +100,12 @@ def run(args: argparse.Namespace) -> int:
         say("anabranch: the list on standard input is empty: nothing to index")
         return 1
 
+    into = os.path.abspath(args.into)
+    if not args.quiet and any(os.path.abspath(name) == into for name in names):
+        say(
+            f"anabranch: the index is among the documents in {args.into}: one in a folder "
+            "of its own can be removed whole"
+        )
     if args.watch:
         return _watch(names, args)
     return _index(names, args)

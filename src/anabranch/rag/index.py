@@ -25,7 +25,9 @@ from anabranch.rag.retrievers import (
 )
 from anabranch.rag.sources import Sources
 from anabranch.rag.splitter import TokenSplitter
+from anabranch.rag.stores import ann
 from anabranch.rag.stores.ann import Search
+from anabranch.rag.stores.lock import LOCK
 from anabranch.rag.stores.sqlite import EXACT, FILE, SqliteStore
 from anabranch.rag.tokens import WordTokenizer
 from anabranch.rag.types import Embedder, Fields, Retriever
@@ -52,7 +54,8 @@ async def index(
 
     Args:
         sources: Files, folders, URLs, ``python:MODULE``.
-        into: The folder of the index; it is made where there is none.
+        into: The folder of the index; it is made where there is none. Files of the index
+            are no sources, even where they are named.
         model: ``"minilm"`` (for quality), ``"static"`` (a hundred times as fast), or one
             behind a service: see :func:`open_embedder`. By default the one the index was
             made with, if it is on this machine, or ``"minilm"``.
@@ -71,7 +74,8 @@ async def index(
         EmbeddingError: The model's service cannot be reached, or refuses.
         ImportError: The model's extra is not installed.
     """
-    found = Sources(sources, allow_private=allow_private, fields=fields)
+    names = _documents(sources, Path(into))
+    found = Sources(names, allow_private=allow_private, fields=fields)
     async with open_pipeline(
         found,
         into=Path(into),
@@ -118,7 +122,8 @@ async def keep_index(
         StoreError: The index cannot be written.
         ImportError: The model's extra or ``watch`` is not installed.
     """
-    found = Sources(sources, allow_private=allow_private, fields=fields)
+    names = _documents(sources, Path(into))
+    found = Sources(names, allow_private=allow_private, fields=fields)
     async with open_pipeline(
         found,
         into=Path(into),
@@ -132,6 +137,19 @@ async def keep_index(
         async with aclosing(reports):
             async for report in reports:
                 yield report
+
+
+def _documents(
+    sources: Sequence[str | os.PathLike[str]], into: Path
+) -> Sequence[str | os.PathLike[str]]:
+    """The sources without the index's own files, which a pattern of a shell names too."""
+    folder = os.path.abspath(into)
+
+    def is_own(source: str | os.PathLike[str]) -> bool:
+        place, name = os.path.split(os.path.abspath(source))
+        return place == folder and (name == LOCK or name.startswith((FILE, ann.FILE)))
+
+    return [source for source in sources if not is_own(source)]
 
 
 @asynccontextmanager

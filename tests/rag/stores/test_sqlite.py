@@ -239,6 +239,14 @@ def test_one_process_writes_at_a_time_and_opens_an_index_once(folder: Path) -> N
     asyncio.run(main())
 
 
+def test_a_file_of_somebody_else_is_not_taken_for_a_lock(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "lock").write_text("The lock on the canal.")
+    with pytest.raises(StoreError, match=r"lock is not of an index.*folder of its own"):
+        asyncio.run(SqliteStore.create(folder, HashEmbedder()))
+    assert (folder / "lock").read_text() == "The lock on the canal."
+
+
 def test_vectors_of_another_model_are_refused(folder: Path) -> None:
     class Other(HashEmbedder):
         name = "other"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from anabranch.errors import StoreError, StoreLocked
 
+LOCK: Final = "lock"
 # Locks of processes, by the file: a child has its parent's, and in another container
 # another process has the number of this one.
 _HELD: set[tuple[int, tuple[int, int]]] = set()
@@ -20,11 +22,13 @@ def hold_lock(folder: Path) -> Callable[[], None]:
 
     Raises:
         StoreLocked: It is held, by another process or by this one.
+        StoreError: The folder cannot be written, or has a file of somebody else in the
+            place of the lock.
     """
     import fcntl  # only where a store is written: the rest also works without it
 
     try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror}): choose another folder, or "
@@ -49,6 +53,12 @@ def hold_lock(folder: Path) -> Callable[[], None]:
     except BaseException:
         os.close(handle)
         raise
+    if os.pread(handle, 20, 0).strip(b"0123456789"):
+        os.close(handle)
+        raise StoreError(
+            f"{folder / LOCK} is not of an index, and an index needs a file of this name: "
+            "choose a folder of its own"
+        )
     try:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
