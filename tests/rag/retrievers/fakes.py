@@ -75,6 +75,17 @@ class ByQuery:
         return await Fixed(self.name, self._answers[query]).retrieve(query, k=k)
 
 
+def pointing(number: int) -> Vectors:
+    """A vector of unit length that says a number of up to 150."""
+    angle = number / 100
+    return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+
+def pointed_at(vector: Vectors) -> int:
+    """The number that a vector says."""
+    return round(100 * float(np.arctan2(vector[1], vector[0])))
+
+
 class OneNumber:
     """An embedder whose vectors say how long a text is, and that notes what it was asked.
 
@@ -83,7 +94,7 @@ class OneNumber:
 
     name = "one-number"
     digest = "one-number/1"
-    dimensions = 1
+    dimensions = 2
     max_tokens = 100
     batch_tokens = 100
 
@@ -108,7 +119,7 @@ class OneNumber:
             raise
         if any("!" in text for text in texts):
             raise ValueError("a service takes no !")
-        return np.array([[len(text)] for text in texts], np.float32)
+        return np.stack([pointing(len(text)) for text in texts])
 
 
 class ManyNumbers(OneNumber):
@@ -122,13 +133,13 @@ class Echo:
     """A store that finds, for a vector, one passage that says which it was."""
 
     def __init__(self) -> None:
-        self.searches: list[tuple[float, int, Where | None]] = []
+        self.searches: list[tuple[int, int, Where | None]] = []
 
     async def search(
         self, vector: Vectors, *, k: int, where: Where | None = None, name: str = "vector"
     ) -> Sequence[Hit]:
-        self.searches.append((float(vector[0]), k, where))
-        return [hit(int(vector[0]))]
+        self.searches.append((pointed_at(vector), k, where))
+        return [hit(pointed_at(vector))]
 
 
 class EchoMany(Echo):

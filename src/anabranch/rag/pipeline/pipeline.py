@@ -115,6 +115,7 @@ class Pipeline:
 
         Raises:
             StoreError: The store or the cache cannot be written: what was stored stands.
-            EmbeddingError: The embedder gives up: what was stored stands.
+            EmbeddingError: The embedder gives up, or gives what are no vectors: what was
+                stored stands.
         """
         return await Run(self, Observers(*filter(None, [observer]))).all(uris, total)

@@ -36,6 +36,7 @@ from anabranch.errors import SourceError
 from anabranch.jobs import Stream, astream
 from anabranch.observe import Observer
 from anabranch.rag import plan
+from anabranch.rag.embedders.checked import unit_vectors
 from anabranch.rag.pipeline.cache import TransformCache
 from anabranch.rag.pipeline.meter import Meter
 from anabranch.rag.pipeline.parts import (
@@ -313,13 +314,24 @@ class Run(Watch):
         landed = asyncio.get_running_loop().create_future()
         self._flying |= dict.fromkeys(digests, landed)
         try:
-            vectors = await self._parts.embedder.embed(chunks)
+            vectors = await self._embedded(chunks)
             self._fresh |= zip(digests, vectors, strict=True)
             self._report.embedded += len(chunks)
         finally:
             landed.set_result(None)
             for digest in digests:
                 del self._flying[digest]
+
+    async def _embedded(self, chunks: Sequence[Chunk]) -> Vectors:
+        embedder = self._parts.embedder
+        rows = await embedder.embed(chunks)
+        return await asyncio.to_thread(
+            unit_vectors,
+            rows,
+            [chunk.text for chunk in chunks],
+            dimensions=embedder.dimensions,
+            of=embedder.name,
+        )
 
     def _write(self, piece: Pieces, known: Mapping[bytes, Vectors]) -> Write:
         if isinstance(piece, Failed):

@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from anabranch.jobs import amap
+from anabranch.rag.asking import check_k, check_question
+from anabranch.rag.embedders.checked import unit_vectors
 from anabranch.rag.filters import Filter, as_filter
 from anabranch.rag.retrievers.gathering import Gathering
 from anabranch.rag.stores import VectorStore
@@ -68,6 +70,14 @@ class VectorRetriever:
     async def retrieve(
         self, query: str, *, k: int = 5, where: Where | None = None
     ) -> Sequence[Hit]:
+        """The ``k`` passages nearest to the question.
+
+        Raises:
+            UsageError: The question is blank, or an argument cannot be meant.
+            EmbeddingError: What the embedder gives is no vector.
+        """
+        check_question(query)
+        check_k("k", k)
         chosen = None if where is None else as_filter(where)
         return await self._gathering.do((query, _Search(k, chosen)))
 
@@ -96,11 +106,20 @@ class VectorRetriever:
 
         async def many(some: Sequence[str]) -> Sequence[Vectors]:
             assert isinstance(embedder, EmbedsQueries)
-            return list(await embedder.embed_queries(some))
+            return self._checked(await embedder.embed_queries(some), some)
+
+        async def one(text: str) -> Vectors:
+            return self._checked([await embedder.embed_query(text)], [text])[0]
 
         if isinstance(embedder, EmbedsQueries):
-            return await _together(many, embedder.embed_query, texts)
-        return await _each(embedder.embed_query, texts)
+            return await _together(many, one, texts)
+        return await _each(one, texts)
+
+    def _checked(self, rows: object, texts: Sequence[str]) -> Sequence[Vectors]:
+        embedder = self._embedder
+        return list(
+            unit_vectors(rows, texts, dimensions=embedder.dimensions, of=embedder.name)
+        )
 
     async def _hits(
         self, vectors: Sequence[Vectors], search: _Search
@@ -132,6 +151,13 @@ class FullTextRetriever:
     async def retrieve(
         self, query: str, *, k: int = 5, where: Where | None = None
     ) -> Sequence[Hit]:
+        """The ``k`` passages with the best BM25.
+
+        Raises:
+            UsageError: The question is blank, or an argument cannot be meant.
+        """
+        check_question(query)
+        check_k("k", k)
         return await self._store.search_text(query, k=k, where=where, name=self.name)
 
 
