@@ -21,8 +21,10 @@ from anabranch.clock import stopwatch
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.rag import answer
 from anabranch.rag.answer import Message
+from anabranch.rag.asking import check_k, check_question
 from anabranch.rag.filters import as_filter
 from anabranch.rag.retrievers import FusionOptions, FusionRetriever
+from anabranch.rag.retrievers.hits import checked_hits
 from anabranch.rag.types import Hit, Retriever, Where
 from anabranch.workflow import (
     Context,
@@ -217,8 +219,8 @@ class AnswerWorkflow(Workflow):
         model: Writes the answer; without one, the passages are all there is.
         approve: What a person must approve: ``"passages"`` before they leave for the
             model, or ``"answer"`` before it is given. Nothing by default.
-        retriever_timeout: Seconds that each retriever may take, or by name, with 10 for
-            one that is not named.
+        retriever_timeout: Seconds that each retriever may take, ``None`` for as long as it
+            wants; or by name, with 10 for one that is not named.
         fusion: Options of :class:`~anabranch.rag.FusionRetriever`, but for ``expand`` and
             the time-outs.
         timeout: Seconds that a run may take; by default, as long as it wants.
@@ -234,7 +236,7 @@ class AnswerWorkflow(Workflow):
         *,
         model: Writer | None = None,
         approve: Literal["passages", "answer"] | None = None,
-        retriever_timeout: float | Mapping[str, float] = TIMEOUT_S,
+        retriever_timeout: float | Mapping[str, float | None] | None = TIMEOUT_S,
         fusion: FusionOptions | None = None,
         timeout: float | None = None,
         **options: Any,  # those of Workflow, which checks them
@@ -260,6 +262,8 @@ class AnswerWorkflow(Workflow):
     @step
     async def ask(self, ev: Ask) -> list[Search]:
         """Send the question to all retrievers."""
+        check_question(ev.question)
+        check_k("k", ev.k)
         if ev.where is not None:
             as_filter(ev.where)
         return [Search(retriever=name, ask=ev) for name in self._retrievers]
@@ -279,10 +283,11 @@ class AnswerWorkflow(Workflow):
                 hits = await retriever.retrieve(
                     ev.ask.question, k=max(ev.ask.k, self._depth), where=ev.ask.where
                 )
-            passages = [Passage.of(hit) for hit in hits]
+            passages = [Passage.of(hit) for hit in checked_hits(hits)]
         except Exception as caught:
-            late = f"no answer within {timeout:g} s"
-            error = late if scope.expired() else f"{type(caught).__name__}: {caught}"
+            error = f"{type(caught).__name__}: {caught}"
+            if timeout is not None and scope.expired():
+                error = f"no answer within {timeout:g} s"
         return Found(
             retriever=ev.retriever,
             ask=ev.ask,
@@ -359,7 +364,7 @@ class AnswerWorkflow(Workflow):
     def _depth(self) -> int:
         return self._fusion.get("depth", DEPTH)
 
-    def _timeout_of(self, name: str) -> float:
+    def _timeout_of(self, name: str) -> float | None:
         if isinstance(self._timeout, Mapping):
             return self._timeout.get(name, TIMEOUT_S)
         return self._timeout

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anabranch.errors import RerankError, RetrievalError, UsageError
-from anabranch.rag import FusionRetriever
+from anabranch.rag import FusionRetriever, Hit
 from anabranch.testing import run_virtual
 from tests.rag.retrievers.fakes import ByQuery, Fixed, hit
 
@@ -38,7 +39,7 @@ class Other:
 class Longest:
     """Finds long texts good, after some seconds, or gives the scores it is told."""
 
-    def __init__(self, *, after: float = 0, scores: Sequence[float] | None = None) -> None:
+    def __init__(self, *, after: float = 0, scores: Any = None) -> None:
         self.name = "rerank"
         self.asked: list[tuple[str, Sequence[str]]] = []
         self._after = after
@@ -48,6 +49,11 @@ class Longest:
         self.asked.append((query, texts))
         await asyncio.sleep(self._after)
         return [len(text) for text in texts] if self._scores is None else self._scores
+
+
+def with_(**fields: Any) -> Hit:
+    """A hit whose fields may be anything."""
+    return replace(hit(1), **fields)
 
 
 def keys(hits) -> list[int]:
@@ -136,18 +142,88 @@ def test_passages_of_two_stores_with_one_number_are_two() -> None:
     run_virtual(main())
 
 
-def test_a_retriever_that_gives_nothing_at_all_has_failed() -> None:
-    class Nothing:
-        name = "nothing"
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        5,
+        ["a"],
+        [None],
+        [with_(score="x")],
+        [with_(score=None)],
+        [with_(text=None)],
+        [with_(source=1)],
+        [with_(end=None)],
+        [with_(key=[])],
+    ],
+)
+def test_a_retriever_that_gives_what_are_no_hits_has_failed(found: Any) -> None:
+    class Lies:
+        name = "lies"
 
         async def retrieve(self, query, *, k=5, where=None):
-            return None
+            return found
 
     async def main() -> None:
-        broken: Any = Nothing()
+        broken: Any = Lies()
         fused = await FusionRetriever([Fixed("a", [1]), broken]).fuse("?")
         assert keys(fused.hits) == [1]
-        assert isinstance(fused.failures["nothing"], TypeError)
+        assert isinstance(fused.failures["lies"], TypeError)
+
+    run_virtual(main())
+
+
+def test_scores_and_places_may_be_numbers_of_numpy() -> None:
+    async def main() -> None:
+        found = with_(score=np.float32(0.5), start=np.int64(0))
+        assert keys(await FusionRetriever([Fixed("a", [found])]).retrieve("?")) == [1]
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("more", [None, "a question", [1], [None]])
+def test_an_expander_that_gives_no_questions_has_failed(more: Any) -> None:
+    async def main() -> None:
+        fusion = FusionRetriever([Fixed("a", [1])], expand=Other(more))
+        fused = await fusion.fuse("?")
+        assert keys(fused.hits) == [1]
+        assert isinstance(fused.failures["query expansion"], TypeError)
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("query", ["", " \n", None, 5])
+def test_a_question_that_asks_nothing_is_refused(query: Any) -> None:
+    async def main() -> None:
+        some = Fixed("some", [1])
+        with pytest.raises(UsageError, match="the question"):
+            await FusionRetriever([some]).retrieve(query)
+        assert some.asked == []
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("k", [0, 1_000_001, 2**63, 10**30, 1.5])
+def test_a_number_of_passages_that_cannot_be_meant_is_refused(k: Any) -> None:
+    async def main() -> None:
+        some = Fixed("some", [1])
+        with pytest.raises(UsageError, match="k must be"):
+            await FusionRetriever([some]).retrieve("?", k=k)
+        with pytest.raises(UsageError, match="depth must be"):
+            FusionRetriever([some], depth=k)
+        assert some.asked == []
+
+    run_virtual(main())
+
+
+def test_who_wants_no_deadline_says_none() -> None:
+    async def main() -> None:
+        slow, slower = Fixed("slow", [1], after=99), Fixed("slower", [2], after=999)
+        assert len(await FusionRetriever([slow], timeout=None).retrieve("?")) == 1
+        by_name = FusionRetriever([slow, slower], timeout={"slower": None})
+        assert list((await by_name.fuse("?")).failures) == ["slow"]
+        both = FusionRetriever([slow, slower], timeout=None, total_timeout=100)
+        assert list((await both.fuse("?")).failures) == ["slower"]
 
     run_virtual(main())
 
@@ -305,6 +381,11 @@ def test_a_reranker_decides_on_the_order_of_the_best() -> None:
         (Longest(after=99), TimeoutError),
         (Longest(scores=[1.0]), RerankError),
         (Longest(scores=[1.0, 2.0, 3.0]), RerankError),
+        (Longest(scores=[0.5, math.nan]), RerankError),
+        (Longest(scores=[0.5, math.inf]), RerankError),
+        (Longest(scores=[0.5, -math.inf]), RerankError),
+        (Longest(scores=[0.5, 10**400]), RerankError),
+        (Longest(scores=[0.5, "1"]), RerankError),
     ],
 )
 def test_without_a_reranker_the_order_stays_and_its_failure_is_reported(
@@ -319,15 +400,6 @@ def test_without_a_reranker_the_order_stays_and_its_failure_is_reported(
 
     run_virtual(main())
     assert "'rerank' is left out" in caplog.text
-
-
-def test_a_score_that_is_no_number_is_the_worst() -> None:
-    async def main() -> None:
-        reranker = Longest(scores=[math.nan, 0.5, 0.5])
-        fusion = FusionRetriever([Fixed("a", [1, 2, 3])], rerank=reranker)
-        assert keys(await fusion.retrieve("?")) == [2, 3, 1]
-
-    run_virtual(main())
 
 
 # -- options

@@ -57,7 +57,7 @@ def found(folder: Path, query: str, **options: Any) -> list[str]:
         ("+means error", ["guide.md"]),
         ("-error", []),
         ("to be", ["essay.md"]),  # nothing but stop words
-        ("", []),
+        ("?!", []),
         ('" "', []),
         ("nowhere", []),
     ],

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypedDict, TypeVar, get_args
+from typing import TypeAlias, TypedDict, TypeVar, cast, get_args
 
 from anabranch.errors import RetrievalError, UsageError
 from anabranch.jobs import Outcome, amap
-from anabranch.jobs.check import check_count, check_positive, checked_number
+from anabranch.jobs.check import check_positive, checked_number
+from anabranch.rag.asking import check_k, check_question
 from anabranch.rag.filters import Filter, as_filter
 from anabranch.rag.fusion import FusionRule, Placed, min_max, reciprocal_rank
 from anabranch.rag.retrievers.expanding import Expander
+from anabranch.rag.retrievers.hits import checked_hits
 from anabranch.rag.retrievers.many import retrieve_many
 from anabranch.rag.retrievers.passages import Duplicates, chosen
 from anabranch.rag.retrievers.reranking import Reranker, reranked
@@ -66,7 +68,7 @@ class FusionOptions(TypedDict, total=False):
 
     by: FusionRule
     weights: Mapping[str, float]
-    timeout: float | Mapping[str, float]
+    timeout: float | Mapping[str, float | None] | None
     total_timeout: float | None
     depth: int
     duplicates: Duplicates
@@ -105,9 +107,10 @@ class FusionRetriever:
             :func:`~anabranch.rag.min_max` and :func:`~anabranch.rag.reciprocal_rank`.
         weights: How much retrievers count, by name; 1 where one is not named. Further
             questions count together as much as the question itself.
-        timeout: Seconds that each may take, for each question; or by name, with 10 for
-            one that is not named. The reranker's is here too, by its name.
-        total_timeout: Seconds that everything may take.
+        timeout: Seconds that each may take, for each question, ``None`` for as long as it
+            wants; or by name, with 10 for one that is not named. The reranker's is here
+            too, by its name.
+        total_timeout: Seconds that everything may take; by default as long as it wants.
         depth: Passages that each is asked for, if not more are wanted: what two place
             30th may well be better than what one places 5th.
         duplicates: ``"drop"`` gives the same text once; ``"merge"`` also joins passages of
@@ -127,7 +130,7 @@ class FusionRetriever:
         *,
         by: FusionRule = "min-max",
         weights: Mapping[str, float] | None = None,
-        timeout: float | Mapping[str, float] = TIMEOUT_S,
+        timeout: float | Mapping[str, float | None] | None = TIMEOUT_S,
         total_timeout: float | None = None,
         depth: int = 100,
         duplicates: Duplicates = "drop",
@@ -147,8 +150,8 @@ class FusionRetriever:
         )
         _check_choice("by", by, get_args(FusionRule))
         _check_choice("duplicates", duplicates, get_args(Duplicates))
-        check_count("depth", depth)
-        check_count("candidates", candidates)
+        check_k("depth", depth)
+        check_k("candidates", candidates)
         if total_timeout is not None:
             check_positive("total_timeout", total_timeout)
         _check_numbers(names, timeouts, weights or {})
@@ -171,7 +174,7 @@ class FusionRetriever:
 
         Raises:
             RetrievalError: All retrievers failed.
-            UsageError: ``where`` says what a filter cannot say.
+            UsageError: The question is blank, or an argument cannot be meant.
         """
         fused = await self.fuse(query, k=k, where=where)
         for name, error in fused.failures.items():
@@ -183,9 +186,10 @@ class FusionRetriever:
 
         Raises:
             RetrievalError: All of them failed.
-            UsageError: ``where`` says what a filter cannot say.
+            UsageError: The question is blank, or an argument cannot be meant.
         """
-        check_count("k", k)
+        check_question(query)
+        check_k("k", k)
         where = None if where is None else as_filter(where)
         end = None
         if self._total_timeout is not None:
@@ -220,8 +224,8 @@ class FusionRetriever:
 
         async def ask(given: _Ask) -> Sequence[Hit]:
             work = given.retriever.retrieve(given.query, k=depth, where=where)
-            # A retriever that gives what is no sequence has failed, and not the fusion.
-            return list(await self._in_time(course, given.retriever.name, work))
+            # A retriever that gives what are no hits has failed, and not the fusion.
+            return checked_hits(await self._in_time(course, given.retriever.name, work))
 
         count = len(self._retrievers)
         if self._expand is None:
@@ -242,11 +246,12 @@ class FusionRetriever:
         for retriever in self._retrievers:
             yield _Ask(retriever, query, 0)
         try:
-            more = await self._in_time(course, expander.name, expander.expand(query))
+            work = expander.expand(query)
+            more = _questions(await self._in_time(course, expander.name, work))
         except Exception as error:
             course.failures[expander.name] = error
             return
-        course.queries += [text for text in dict.fromkeys(more) if text != query]
+        course.queries += [text for text in more if text != query]
         for number, text in enumerate(course.queries[1:], start=1):
             for retriever in self._retrievers:
                 yield _Ask(retriever, text, number)
@@ -297,18 +302,30 @@ class FusionRetriever:
     async def _in_time(self, course: _Course, name: str, work: Awaitable[R]) -> R:
         """What ``work`` gives before its own deadline, and that of all."""
         now = asyncio.get_running_loop().time()
-        until = now + self._timeouts.get(name, TIMEOUT_S)
-        if course.end is not None:
-            until = min(until, course.end)
+        timeout = self._timeouts.get(name, TIMEOUT_S)
+        own = None if timeout is None else now + timeout
+        until = min((end for end in (own, course.end) if end is not None), default=None)
         scope = asyncio.timeout_at(until)
         try:
             async with scope:
                 return await work
         except TimeoutError:
-            if not scope.expired():
+            if until is None or not scope.expired():
                 raise  # its own
             waited_s = max(until - now, 0.0)
             raise TimeoutError(f"no answer within {waited_s:.4g} s") from None
+
+
+def _questions(found: Iterable[object]) -> Sequence[str]:
+    """What an expander gave, each once, without what is blank.
+
+    Raises:
+        TypeError: They are no texts.
+    """
+    texts = list(found)
+    if isinstance(found, str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"questions are several texts, not {found!r}")
+    return [text for text in dict.fromkeys(cast("list[str]", texts)) if text.strip()]
 
 
 def _identity(hit: Hit) -> _Identity:
@@ -329,7 +346,9 @@ def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def _check_numbers(
-    names: Sequence[str], timeouts: Mapping[str, float], weights: Mapping[str, float]
+    names: Sequence[str],
+    timeouts: Mapping[str, float | None],
+    weights: Mapping[str, float],
 ) -> None:
     for option, numbers in (("timeout", timeouts), ("weights", weights)):
         if unknown := sorted(set(numbers) - set(names)):
@@ -338,6 +357,7 @@ def _check_numbers(
                 f"{', '.join(map(repr, names))}"
             )
     for name, seconds in timeouts.items():
-        check_positive(f"the timeout of {name!r}", seconds)
+        if seconds is not None:
+            check_positive(f"the timeout of {name!r}", seconds)
     for name, weight in weights.items():
         checked_number(f"the weight of {name!r}", weight, 0.0)

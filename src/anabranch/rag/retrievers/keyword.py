@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from anabranch.errors import UsageError
-from anabranch.jobs.check import check_count
+from anabranch.rag.asking import check_k, check_question
 from anabranch.rag.retrievers.words import Keywords, Match
 from anabranch.rag.stores import VectorStore
 from anabranch.rag.types import Hit, Where
@@ -45,7 +45,7 @@ class KeywordRetriever:
     ) -> None:
         if match not in ("any", "all"):
             raise UsageError(f"match must be 'any' or 'all', not {match!r}")
-        check_count("candidates", candidates)
+        check_k("candidates", candidates)
         self.name = name
         self._store = store
         self._match: Match = match
@@ -54,6 +54,13 @@ class KeywordRetriever:
     async def retrieve(
         self, query: str, *, k: int = 5, where: Where | None = None
     ) -> Sequence[Hit]:
+        """The ``k`` passages with the most keywords.
+
+        Raises:
+            UsageError: The question is blank, or an argument cannot be meant.
+        """
+        check_question(query)
+        check_k("k", k)
         keywords = Keywords.of(query, match=self._match)
         if not keywords.wanted:
             return []

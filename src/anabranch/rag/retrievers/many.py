@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Literal, overload
 
 from anabranch.jobs import Errors, Outcome, amap
-from anabranch.jobs.check import check_count
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import as_filter
 from anabranch.rag.types import Hit, Retriever, Where
 
@@ -58,7 +58,7 @@ async def retrieve_many(
     Raises:
         UsageError: An argument cannot be meant.
     """
-    check_count("k", k)
+    check_k("k", k)
     chosen = None if where is None else as_filter(where)
 
     async def ask(query: str) -> Sequence[Hit]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Protocol
 
 from anabranch.errors import RerankError
@@ -26,15 +27,26 @@ class Reranker(Protocol):
 
 
 def reranked(hits: Sequence[Hit], scores: Sequence[float], *, name: str) -> Sequence[Hit]:
-    """The hits by these scores, ties in their old order; NaN is the worst score.
+    """The hits by these scores, ties in their old order.
 
     Raises:
-        RerankError: There are more or fewer scores than hits.
+        RerankError: There are more or fewer scores than hits, or one is no finite number.
     """
     if len(scores) != len(hits):
         raise RerankError(
             f"{name}: asked about {len(hits)} texts, it gave {len(scores)} scores"
         )
-    known = [-math.inf if math.isnan(score) else float(score) for score in scores]
-    pairs = sorted(zip(known, hits, strict=True), key=lambda pair: -pair[0])
+    pairs = sorted(
+        ((_finite(score, name), hit) for score, hit in zip(scores, hits, strict=True)),
+        key=lambda pair: -pair[0],
+    )
     return [replace(hit, score=score) for score, hit in pairs]
+
+
+def _finite(score: object, name: str) -> float:
+    try:
+        if isinstance(score, Real) and math.isfinite(number := float(score)):
+            return number
+    except OverflowError:
+        pass
+    raise RerankError(f"{name}: a score must be a finite number, not {score!r}")
