@@ -271,6 +271,26 @@ class TestChatModel:
         server.reply = lambda: Reply([b"data: " + b"x" * (1 << 20)] * 6, hangs=True)
         assert "no text of any sensible length" in str(refusal(server))
 
+    @pytest.mark.parametrize("streams", [True, False])
+    def test_an_answer_without_end_is_broken_off_behind_what_is_valid(
+        self, server: ChatServer, streams: bool
+    ) -> None:
+        packet = event(choice({"content": "x" * 30}))
+        server.reply = lambda: Reply(
+            [packet] * 9 if streams else [json.dumps(whole("x" * 101)).encode()],
+            hangs=streams,
+        )
+        pieces: list[str] = []
+
+        async def ask() -> None:
+            async with ChatModel(server.url, MODEL, max_characters=100) as chat:
+                async for piece in chat.stream(ASKED):
+                    pieces.append(piece)  # noqa: PERF401  # it does not end well
+
+        with pytest.raises(ChatError, match="more than 100 characters"):
+            asyncio.run(ask())
+        assert pieces == ["x" * 30] * (3 if streams else 0)
+
     def test_silence_ends_after_the_timeout(self, server: ChatServer) -> None:
         server.reply = lambda: Reply([event(choice({"content": "To"}))], hangs=True)
         assert "no sign of life for 0.1 s" in str(refusal(server, timeout=0.1))
@@ -309,7 +329,9 @@ class TestChatModel:
             ({"url": "file:///etc/passwd"}, "not the address of a language model"),
             ({"model": ""}, "the model's name is empty"),
             ({"key": "a\r\nX-Evil: 1"}, "characters that no key has"),
-            ({"timeout": 0.0}, "above 0 seconds"),
+            ({"max_characters": 0}, "max_characters must be an integer of at least 1"),
+            ({"timeout": None}, "timeout must be a finite number above 0"),
+            ({"timeout": 0.0}, "timeout must be a finite number above 0"),
         ],
     )
     def test_what_cannot_be_meant_is_refused_at_once(
