@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from anabranch.errors import StoreError, StoreLocked, StoreMismatch
 from anabranch.rag import Chunk, Hit, SqliteStore
 from anabranch.rag.plan import Version, text_digest
-from anabranch.rag.stores import Abandon, Add, Remove
+from anabranch.rag.stores import Abandon, Add, Remove, reading, writing
 from anabranch.rag.types import Metadata
 from tests.rag.parts import HashEmbedder, vector_of
 
@@ -396,3 +396,46 @@ def test_a_folder_that_cannot_be_written_can_still_be_asked(folder: Path) -> Non
         )
         place.chmod(0o755)
     assert done.stdout == "2 3\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda db, uri: writing.apply(db, [add(uri, [], state="2")]),
+        lambda db, uri: writing.apply(db, [add(uri, [], is_last=False), Abandon(uri)]),
+        lambda db, uri: reading.versions(db, [uri]),
+    ],
+    ids=["replacing", "abandoning", "looking up"],
+)
+def test_what_is_done_to_a_source_takes_the_same_however_many_there_are(
+    work: Callable[[sqlite3.Connection, str], object], tmp_path: Path
+) -> None:
+    def steps(sources: int) -> int:
+        db = sqlite3.connect(tmp_path / f"{sources}.sqlite", isolation_level=None)
+        try:
+            writing.make(db, HashEmbedder())
+            writing.apply(db, [add(f"uri {number}", []) for number in range(sources)])
+            count = 0
+
+            def step() -> None:
+                nonlocal count
+                count += 1
+
+            db.set_progress_handler(step, 1)
+            work(db, "uri 7")
+            return count
+        finally:
+            db.close()
+
+    assert steps(1000) < steps(10) + 200
+
+
+def test_a_source_that_is_removed_leaves_no_abandoned_version(folder: Path) -> None:
+    async def main() -> None:
+        async with await SqliteStore.create(folder, HashEmbedder()) as store:
+            await store.write([add("a", ["river"], is_last=False), Abandon("a")])
+            await store.write([add("a", ["delta"]), Remove("a")])
+            digests = [text_digest("river"), text_digest("delta")]
+            assert await store.vectors(digests) == {}
+
+    asyncio.run(main())

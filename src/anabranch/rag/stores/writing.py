@@ -83,6 +83,7 @@ def apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
     is_visible = False
     rows = _Rows(db)
     completed: set[str] = set()
+    removed: list[str] = []
     for write in storable(writes):
         match write:
             case Add():
@@ -99,8 +100,13 @@ def apply(db: sqlite3.Connection, writes: Sequence[Write]) -> None:
             case Remove(uri):
                 rows.insert()
                 _remove(db, _OF_URI, [uri])
+                removed.append(uri)
                 is_visible = True
     rows.insert()
+    if removed:
+        # Abandoned versions are in no index: they are looked through once for all.
+        of_removed = "uri IN (SELECT value FROM json_each(?))"
+        _remove(db, f"state = 'abandoned' AND {of_removed}", [json.dumps(removed)])
     if is_visible:
         db.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
 
