@@ -268,3 +268,25 @@ def test_a_chunk_knows_the_section_it_begins_in() -> None:
         ("# One\n\nFirst words.", ["One"]),
         ("## Two\n\nMore words.", ["One", "Two"]),
     ]
+
+
+PARTS = ["Two ", "three. ", "Is it? ", "e.g. ", "x", "\n", "\n\n", "- item ", "世界。", "」", "“so?” ", ". "]  # fmt: skip
+
+
+@given(
+    parts=st.lists(st.sampled_from(PARTS), min_size=1, max_size=80),
+    limit=st.integers(2, 40),
+)
+def test_a_cut_does_not_depend_on_what_stands_far_before_it(
+    parts: list[str], limit: int
+) -> None:
+    splitter = TokenSplitter(vocabulary("static"), max_tokens=limit)
+    text = "".join(parts)
+    chunks = list(splitter.split(Document("d", text)))
+    longer = "Before all this.\n\n" * 20
+    moved = list(splitter.split(Document("d", longer + text)))
+    starts = [chunk.start - len(longer) for chunk in moved]
+    if (first := len(text) - len(text.lstrip())) in starts:
+        assert [start for start in starts if start >= first] == [
+            chunk.start for chunk in chunks
+        ]
