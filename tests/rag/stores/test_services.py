@@ -1,4 +1,7 @@
-"""What is said when Qdrant or Chroma is away, refuses, or is something else."""
+"""What is said when Qdrant or Chroma is away, refuses, or is something else.
+
+No real one is started for it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from anabranch.rag.stores.chroma import ChromaStore
 from anabranch.rag.stores.qdrant import QdrantStore
 from anabranch.retry import Retry
 from tests.rag.parts import HashEmbedder
-from tests.rag.stores.chroma_server import collection, server
 
 AT_ONCE = Retry(3, wait=lambda state: 0.0)
 Answer = Callable[[web.Request], web.Response]
@@ -66,29 +68,6 @@ class TestChroma:
                 with pytest.raises(StoreError, match="does not answer as a Chroma"):
                     async with ChromaStore(url, HashEmbedder()):
                         pass
-
-        asyncio.run(main())
-
-    def test_a_name_that_chroma_does_not_take_is_told_of(self) -> None:
-        async def main() -> None:
-            for name in ("a", "../other", "a b"):
-                store = ChromaStore(server(), HashEmbedder(), collection=name)
-                with pytest.raises(StoreError, match=r"refuses \(400\)"):
-                    async with store:
-                        pass
-
-        asyncio.run(main())
-
-    def test_a_collection_of_others_is_left_alone(self) -> None:
-        async def main() -> None:
-            name = collection()
-            async with ChromaStore(server(), HashEmbedder(), collection=name) as store:
-                mine = store._passages
-                await store._client.upsert(mine, ["x"], [[1.0]], metadatas=[{"a": 1}])
-                await store._client.delete(store._records, ids=["model"])
-            with pytest.raises(StoreError, match="holds something else"):
-                async with ChromaStore(server(), HashEmbedder(), collection=name):
-                    pass
 
         asyncio.run(main())
 
