@@ -273,6 +273,22 @@ class Conformance:
 
         self.run(tmp_path, test)
 
+    def test_what_no_store_can_answer_is_refused_with_a_sentence(
+        self, tmp_path: Path
+    ) -> None:
+        async def test(store: VectorStore) -> None:
+            await store.write([add("a", ["x"])])
+            for k in (0, 1_000_001, 2**63):
+                with pytest.raises(UsageError, match="k must be"):
+                    await store.search(QUERY, k=k)
+                with pytest.raises(UsageError, match="k must be"):
+                    await store.search_text("x", k=k)
+            with pytest.raises(UsageError, match="NaN or an infinite number"):
+                await store.search(QUERY * np.float32(np.nan), k=1)
+            assert len(await store.search(QUERY, k=1_000_000)) == 1
+
+        self.run(tmp_path, test)
+
     def test_another_model_is_refused_with_a_sentence(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with self.up(tmp_path) as at:

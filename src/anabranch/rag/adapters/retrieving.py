@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from anabranch.errors import AnabranchError, RetrievalError
-from anabranch.jobs.check import check_count
 from anabranch.rag.adapters.records import scores
+from anabranch.rag.asking import check_k, check_question
 from anabranch.rag.filters import Filter, as_filter, matches
 from anabranch.rag.types import Hit, Where
 
@@ -37,9 +37,11 @@ class AdaptedRetriever:
 
         Raises:
             RetrievalError: Theirs failed.
-            UsageError: The filter cannot be said in theirs.
+            UsageError: The question is blank, or an argument cannot be meant or said in
+                theirs.
         """
-        check_count("k", k)
+        check_question(query)
+        check_k("k", k)
         chosen = None if where is None else as_filter(where)
         try:
             found = await self._ask(query, k, chosen)

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from anabranch.errors import SolrError, StoreError, StoreMismatch
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.solr import documents
@@ -274,6 +275,7 @@ class SolrStore:
                 filter cannot be said in Solr.
         """
         check_vector(vector, self._embedder.dimensions)
+        check_k("k", k)
         found = await self._client.select(
             knn(documents.VECTOR, vector, k),
             fq=_filters(where),
@@ -294,6 +296,7 @@ class SolrStore:
             SolrError: Solr refuses or cannot be reached.
             UsageError: The filter cannot be said in Solr.
         """
+        check_k("k", k)
         words = match_any(query)
         if words is None:
             return []

@@ -31,6 +31,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 
 from anabranch.errors import StoreError, StoreMismatch
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores import reading, writing
@@ -273,6 +274,7 @@ class SqliteStore:
         Raises:
             UsageError: ``where`` says what a filter cannot say.
         """
+        check_k("k", k)
         chosen = None if where is None else as_filter(where)
         asked = Matching(query=query, k=k, where=chosen, name=name)
         return await self._read(lambda db: self._searches.matching(db, asked))
@@ -296,6 +298,7 @@ class SqliteStore:
 
     def _near(self, vector: Vectors, *, k: int, where: Where | None, name: str) -> Near:
         check_vector(vector, self._dimensions)
+        check_k("k", k)
         chosen = None if where is None else as_filter(where)
         return Near(vector=vector.astype(np.float32), k=k, where=chosen, name=name)
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from anabranch.errors import UsageError
 from anabranch.rag.stores.records import Add, Write
 from anabranch.rag.types import Chunk, Metadata, Scalar, Vectors
@@ -69,12 +71,17 @@ def check_vector(vector: Vectors, dimensions: int) -> None:
     """Refuse a question's vector that no vector of the index can be compared with.
 
     Raises:
-        UsageError: It has another length.
+        UsageError: It has another length, or a NaN or an infinite number in it.
     """
     if vector.shape != (dimensions,):
         raise UsageError(
             f"the vector has the shape {vector.shape}, and the index holds vectors of "
             f"{dimensions} numbers: embed the question with the model of the index"
+        )
+    if not np.isfinite(vector).all():
+        raise UsageError(
+            "the vector has a NaN or an infinite number in it, and can be compared with "
+            "none: look at the model of the question"
         )
 
 

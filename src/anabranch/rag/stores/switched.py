@@ -33,6 +33,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from uuid import uuid4
 
 from anabranch.errors import StoreError, StoreMismatch
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import Filter, as_filter, matches
 from anabranch.rag.plan import Version
 from anabranch.rag.stores.begun import Begun, plan
@@ -314,6 +315,7 @@ class SwitchedStore(ABC):
             StoreError: The service refuses or cannot be reached.
         """
         check_vector(vector, self._embedder.dimensions)
+        check_k("k", k)
         tree = None if where is None else as_filter(where)
         coarse = self._bound(tree)
 
@@ -332,6 +334,7 @@ class SwitchedStore(ABC):
             UsageError: ``where`` says what a filter cannot say, or there is no full text.
             StoreError: The service refuses or cannot be reached.
         """
+        check_k("k", k)
         tree = None if where is None else as_filter(where)
         coarse = self._bound(tree)
 

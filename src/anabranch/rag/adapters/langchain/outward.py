@@ -11,8 +11,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from pydantic import PrivateAttr
 
-from anabranch.jobs.check import check_count
 from anabranch.rag.adapters.calls import Home
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import Where, as_filter
 from anabranch.rag.types import Chunk, Embedder, Hit, Retriever
 
@@ -64,7 +64,7 @@ def to_retriever(
         k: Passages for a question.
         where: A filter for all of them.
     """
-    check_count("k", k)
+    check_k("k", k)
     return _Retriever(ours, k, None if where is None else as_filter(where))
 
 

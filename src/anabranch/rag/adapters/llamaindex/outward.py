@@ -18,10 +18,10 @@ from llama_index.core.vector_stores.types import (
 )
 
 from anabranch.errors import UsageError
-from anabranch.jobs.check import check_count
 from anabranch.rag.adapters.calls import Home
 from anabranch.rag.adapters.llamaindex.filters import from_filters
 from anabranch.rag.adapters.llamaindex.records import node_of, scored_node
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import Where, as_filter
 from anabranch.rag.stores import VectorStore
 from anabranch.rag.types import Chunk, Embedder, Hit, Retriever
@@ -94,7 +94,7 @@ def to_retriever(
         k: Passages for a question.
         where: A filter for all of them.
     """
-    check_count("k", k)
+    check_k("k", k)
     return _Retriever(ours, k, None if where is None else as_filter(where))
 
 

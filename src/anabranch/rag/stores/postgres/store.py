@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
 from anabranch.errors import StoreError
+from anabranch.rag.asking import check_k
 from anabranch.rag.filters import as_filter
 from anabranch.rag.plan import Version
 from anabranch.rag.stores.begun import Begun, Plan, plan
@@ -354,6 +355,7 @@ class PgVectorStore:
             StoreError: The server refuses or cannot be reached.
         """
         check_vector(vector, self._embedder.dimensions)
+        check_k("k", k)
         said, values = _condition(where)
         given = rows.vector_text(vector)
         parameters = [given, *values, given, k]
@@ -375,6 +377,7 @@ class PgVectorStore:
             UsageError: ``where`` says what a filter cannot say.
             StoreError: The server refuses or cannot be reached.
         """
+        check_k("k", k)
         said, values = _condition(where)
         asked = telling_words(query)[:_MOST_WORDS]
         if not asked:
