@@ -277,6 +277,40 @@ def test_what_cannot_be_meant_is_refused(options: Any, said: str) -> None:
         AnswerWorkflow([Shelves("a")], **options)
 
 
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        ({"question": " "}, "the question is empty"),
+        ({"question": "?", "k": 2**63}, "k must be at most 1000000"),
+    ],
+)
+def test_a_question_that_cannot_be_meant_fails_the_run(ask: Any, said: str) -> None:
+    async def main() -> None:
+        shelves = Shelves("a")
+        with pytest.raises(UsageError, match=said):
+            await AnswerWorkflow([shelves]).run(**ask)
+        assert shelves.asked == []
+
+    run_virtual(main())
+
+
+def test_a_retriever_that_gives_no_hits_is_left_out_and_one_may_take_its_time() -> None:
+    words: Any = ["no hit"]
+
+    class Lies(Shelves):
+        async def retrieve(self, query: str, **options: Any) -> Sequence[Hit]:
+            return words
+
+    async def main() -> None:
+        slow = Shelves("slow", [hit(1)], after=600.0)
+        workflow = AnswerWorkflow([slow, Lies("lies")], retriever_timeout=None)
+        answer = await workflow.run(question="?")
+        assert [p.key for p in answer.passages] == [1]
+        assert "'no hit', and not of the class Hit" in answer.failures["lies"]
+
+    run_virtual(main())
+
+
 def test_a_filter_that_cannot_be_meant_fails_the_run() -> None:
     async def main() -> None:
         shelves = Shelves("a")
