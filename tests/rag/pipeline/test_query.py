@@ -295,7 +295,7 @@ def test_a_question_that_cannot_be_meant_fails_the_run(ask: Any, said: str) -> N
 
 
 def test_a_retriever_that_gives_no_hits_is_left_out_and_one_may_take_its_time() -> None:
-    words: Any = ["no hit"]
+    words: list[Any] = ["no hit"]
 
     class Lies(Shelves):
         async def retrieve(self, query: str, **options: Any) -> Sequence[Hit]:
