@@ -97,8 +97,11 @@ def test_the_first_heading_stands_in_for_a_title():
         ("<p>caf\xe9".encode("utf-8-sig"), "cp1252"),
         (b"\xff\xfe" + "<p>caf\xe9".encode("utf-16-le"), None),
         ("<p>caf\xe9".encode("cp1252"), "ISO-8859-1"),
-        ('<meta charset="cp437"><p>caf\xe9'.encode("cp437"), None),
-        ('<meta content="text/html; charset=cp437"><p>caf\xe9'.encode("cp437"), "nonsense"),
+        ('<meta charset="macintosh"><p>caf\xe9'.encode("macintosh"), None),
+        (
+            '<meta content="text/html; charset=macintosh"><p>caf\xe9'.encode("macintosh"),
+            "nonsense",
+        ),
         ('<meta charset="utf-16"><p>caf\xe9'.encode(), None),
     ],
 )

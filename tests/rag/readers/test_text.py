@@ -40,6 +40,12 @@ def sections(document: Document) -> list[str]:
     return [document.text[a:b].split("\n")[0] for a, b in pairwise(bounds)]
 
 
+NOT_FOR_TEXTS = (
+    "punycode utf-7 idna unicode_escape raw_unicode_escape zlib hex rot13 undefined "
+    "mbcs utf-32 hz cp437 cp500 utf_16_be_bom"
+)
+
+
 @pytest.mark.parametrize(
     ("data", "charset", "text"),
     [
@@ -54,6 +60,14 @@ def sections(document: Document) -> list[str]:
         (b"\xef\xbb\xbfcaf\xc3\xa9", "windows-1251", "café"),
         (b"caf\xc3\xa9", "no-such-charset", "café"),
         (b"caf\xc3\xa9", "base64", "café"),
+        # Of Python, but of no browser.
+        *((b"caf\xc3\xa9", each, "café") for each in NOT_FOR_TEXTS.split()),
+        (b"caf\xe9", "latin-1", "café"),
+        (b"caf\x8e", "Macintosh", "café"),
+        (b"\x93\xfa", "x-sjis", "日"),
+        (b"\xc4\xe3", "GB_2312-80", "你"),
+        (b"\xb0\xa1", "ks_c_5601-1987", "가"),
+        (b"a\x00\xe9\x00", "ucs-2", "aé"),
         (b"one\r\ntwo\rthree\n", None, "one\ntwo\nthree\n"),
     ],
 )
