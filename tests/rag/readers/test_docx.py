@@ -195,6 +195,23 @@ def test_archives_that_grow_are_refused_before_they_do(monkeypatch: pytest.Monke
     monkeypatch.setattr(reader, "MOST_PARTS", 3)
     with pytest.raises(SourceError, match="parts, above the limit of 3"):
         read(made(fill))
+    monkeypatch.setattr(reader, "MOST_PARTS", 10_000)
+    monkeypatch.setattr(reader, "MOST_ELEMENTS", 100)
+    with pytest.raises(SourceError, match="has more than 100 elements of XML: split it"):
+        read(made(fill))
+
+
+def test_styles_that_are_based_on_each_other_say_what_they_say():
+    def circle(opened: Any) -> None:
+        styles = [opened.styles.add_style(name, 1) for name in ("One", "Two", "Three")]
+        styles[0].base_style, styles[1].base_style = styles[1], styles[0]
+        styles[2].base_style = opened.styles["Heading 2"]
+        for style in styles:
+            opened.add_paragraph(style.name, style=style)
+
+    document = only(circle)
+    assert document.text == "One\n\nTwo\n\nThree"
+    assert document.sections == [("Three",)]
 
 
 def test_a_long_table_takes_time_by_its_length():

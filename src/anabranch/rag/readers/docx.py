@@ -33,6 +33,9 @@ MOST_PARTS: Final = 10_000
 MOST_UNPACKED: Final = 256 * MIB
 MOST_XML: Final = 64 * MIB
 """Of all XML together: a tree of it takes some ten times as much memory."""
+MOST_ELEMENTS: Final = 1_500_000
+"""Of all XML together: each takes 250 bytes and some microseconds, however short it is. A
+thousand pages in which every word stands apart have half as many."""
 
 _W: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
@@ -46,6 +49,8 @@ _SIGNS: Final = {
 # Moved away or deleted, what is for programs that know less, and what is no text: the
 # places of tabs in a paragraph's properties are elements of the same name.
 _LEFT_OUT: Final = {f"{_W}moveFrom", f"{_W}del", f"{_W}pPr", f"{_W}rPr", _FALLBACK}
+# Word itself follows ten.
+_MOST_BASES: Final = 20
 # What python-docx puts into a new document as its author.
 _NOBODY: Final = "python-docx"
 _OLE: Final = b"\xd0\xcf\x11\xe0"
@@ -129,6 +134,7 @@ def _refuse_bombs(uri: str, archive: zipfile.ZipFile) -> None:
             uri,
             f"has {len(parts):,} parts, above the limit of {MOST_PARTS:,}: leave it out",
         )
+    elements = 0
     for part in xml:
         # Without NULs, UTF-16 is the same as ASCII here.
         source = archive.read(part).replace(b"\0", b"")
@@ -138,26 +144,48 @@ def _refuse_bombs(uri: str, archive: zipfile.ZipFile) -> None:
                 f"declares XML entities in {part.filename}, which no Word document does: "
                 "do not trust it",
             )
+        elements += source.count(b"<") - source.count(b"</")
+        if elements > MOST_ELEMENTS:
+            raise SourceError(
+                uri,
+                f"has more than {MOST_ELEMENTS:,} elements of XML: split it, or leave it "
+                "out",
+            )
 
 
 def _levels(opened: Opened) -> dict[str, int]:
     """The level of a heading by the id of its style; -1 for an item of a list."""
-    levels: dict[str, int] = {}
+    own: dict[str, int | None] = {}
+    bases: dict[str, str] = {}
     for style in opened.styles:
-        ancestor: Any = style
-        while ancestor is not None and style.style_id not in levels:
-            name = (ancestor.name or "").lower()
-            outline = ancestor.element.find(f"{_W}pPr/{_W}outlineLvl")
-            if name == "title":
-                levels[style.style_id] = 0
-            elif name.startswith("heading ") and name[8:].isdigit():
-                levels[style.style_id] = int(name[8:])
-            elif name.startswith("list"):
-                levels[style.style_id] = -1
-            elif outline is not None and (level := _number(outline)) < 9:
-                levels[style.style_id] = level + 1
-            ancestor = getattr(ancestor, "base_style", None)
+        own[style.style_id] = _level(style)
+        # Not base_style, which looks through all styles for the one.
+        base = style.element.find(f"{_W}basedOn")
+        bases[style.style_id] = "" if base is None else base.get(f"{_W}val", "")
+    levels: dict[str, int] = {}
+    for style_id in own:
+        ancestor = style_id
+        # Styles may be based on each other in a circle.
+        for _ in range(_MOST_BASES):
+            if (level := own.get(ancestor)) is not None:
+                levels[style_id] = level
+                break
+            ancestor = bases.get(ancestor, "")
     return levels
+
+
+def _level(style: Any) -> int | None:
+    """What a style says by itself."""
+    name = (style.name or "").lower()
+    if name == "title":
+        return 0
+    if name.startswith("heading ") and name[8:].isdigit():
+        return int(name[8:])
+    if name.startswith("list"):
+        return -1
+    outline = style.element.find(f"{_W}pPr/{_W}outlineLvl")
+    level = 9 if outline is None else _number(outline)
+    return level + 1 if level < 9 else None
 
 
 def _number(element: _Element) -> int:
