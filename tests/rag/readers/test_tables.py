@@ -101,6 +101,30 @@ def test_columns_without_a_name_of_their_own_get_one():
     assert read("country,1990,2000\nX,1,2")[0].text == "country: X\n1990: 1\n2000: 2"
 
 
+@pytest.mark.parametrize("names", [["a"] * 10_000, list(map(str, range(1900, 2100)))])
+def test_columns_are_named_by_the_first_row_however_many_and_alike(names: list[str]):
+    (document,) = read(",".join(names) + "\n" + ",".join("x" for _ in names))
+    lines = document.text.splitlines()
+    assert len(set(lines)) == len(names)
+    assert lines[0] == f"{names[0]}: x"
+
+
+def test_names_that_are_there_already_are_not_given_again():
+    assert read("a,a 2,a,column 5,x\n1,2,3,4,5,6")[0].text == (
+        "a: 1\na 2: 2\na 3: 3\ncolumn 5: 4\nx: 5\ncolumn 6: 6"
+    )
+    assert read("a,column 3\n1,2,3")[0].text == "a: 1\ncolumn 3: 2\ncolumn 3 2: 3"
+
+
+def test_a_first_row_of_long_texts_names_nothing():
+    found = read(f"a,{'word ' * 201}\nb,c")
+    assert [d.text for d in found][1] == "column 1: b\ncolumn 2: c"
+
+
+def test_a_long_number_that_is_none_after_all_is_a_name():
+    assert read(f"{'1' * 900}x\nb")[0].text == f"{'1' * 900}x: b"
+
+
 def test_a_table_of_a_header_alone_has_no_documents():
     assert read("a,b\n") == read("\n\n,,\n") == []
 
@@ -109,10 +133,12 @@ def test_a_table_of_a_header_alone_has_no_documents():
     ("data", "fields", "reason"),
     [
         ("a,b\n1,2", Fields(text=["c"]), "has no column 'c': its columns are 'a', 'b'"),
-        ('a,b\n"' + "x" * 200_000, None, "field larger than field limit"),
+        ('a,b\n"' + "x" * 200_000, None, "of more than 131,072 characters, in line 2"),
+        ("a,b\n" + '"\n",' * 1_500_000, None, r"a row of more than 4,194,304 characters"),
+        ("," * 20_000, None, r"has 20,001 columns in line 1, above the limit of 10,000"),
         (b"a,b\n\0,1", None, "is not text: it holds a NUL"),
     ],
-    ids=range(3),
+    ids=range(5),
 )
 def test_what_is_wrong_with_a_table_is_said(
     data: str | bytes, fields: Fields | None, reason: str
