@@ -14,6 +14,8 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | Scalar"
 # Fields that make a title where nobody chose one, by their names in lower case.
 _TITLES = ("title", "name", "subject")
 
+_NAME_CHARACTERS = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
@@ -114,12 +116,20 @@ def flat(value: dict[str, Json]) -> dict[str, Json]:
     """An object's fields, those of objects within it under names with dots.
 
     Lists stay, with the values of lists and objects within them in a row.
+
+    Raises:
+        ValueError: The names, which repeat those of the objects they are in, are of more
+            than 16 Mi characters.
     """
     found: dict[str, Json] = {}
+    characters = 0
     # A stack instead of recursion: JSON may be nested deeper than Python's limit.
     stack: list[tuple[str, Json]] = list(value.items())[::-1]
     while stack:
         name, each = stack.pop()
+        characters += len(name)
+        if characters > _NAME_CHARACTERS:
+            raise ValueError("has names that are too long, or nested too deep")
         if isinstance(each, dict):
             stack += [(f"{name}.{key}", one) for key, one in each.items()][::-1]
         else:

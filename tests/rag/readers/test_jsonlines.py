@@ -31,6 +31,12 @@ def read(data: object, media_type: str, fields: Fields | None = None) -> list[Do
     return list(documents(content))
 
 
+def deep(levels: int, characters: int) -> str:
+    """Objects in objects, each of which holds a number besides."""
+    name = "n" * characters
+    return f'{{"a": 1, "{name}": ' * levels + "1" + "}" * levels
+
+
 def test_a_line_is_a_document_that_names_its_fields():
     first, second = read(RECORDS, LINES)
     assert (first.id, second.id) == ("u#line=1", "u#line=3")
@@ -62,15 +68,17 @@ def test_json_is_a_list_of_records_or_one_record():
 @pytest.mark.parametrize(
     ("data", "media_type", "fields", "reason"),
     [
-        ('{"a": 1}\n{"a"', LINES, None, "line 2 is not JSON"),
+        ('{"a": 1}\n{"a"', LINES, None, r"line 2 is not JSON \(.*mend it or take it out"),
         ("{", JSON, None, "the file is not JSON"),
         ("[" * 200_000, JSON, None, "the file is nested too deep"),
-        ("1" * 10_000, LINES, None, "line 1 is not JSON"),
+        ("1" * 10_000, LINES, None, "line 1 holds a number of more than 4,300 digits"),
+        ("[" + "{}," * 2_000_001 + "1]", JSON, None, "holds more than 4,000,000 values"),
+        (deep(200, 1_000), LINES, None, "record 1 has names that are too long"),
         (RECORDS, JSON, Fields(text=["body"]), r"no record has the field 'body'.*'id'"),
         (RECORDS, JSON, Fields(records="x"), "'x' is not a list in it"),
         (b"\0", JSON, None, "is not text"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_what_is_wrong_with_json_is_said(
     data: object, media_type: str, fields: Fields | None, reason: str
