@@ -145,6 +145,25 @@ def test_what_is_gone_is_removed_only_when_asked_for(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_only_a_link_out_leads_to_is_gone_unless_it_is_named(tmp_path: Path) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for name in ("documents/a.md", "documents/b.md", "secret.md"):
+        (tmp_path / name).write_text(f"the text of {name}")
+
+    async def main() -> None:
+        into, link = tmp_path / "index", documents / "a.md"
+        await index([documents], into=into, model="static")
+        link.unlink()
+        link.symlink_to(tmp_path / "secret.md")
+        report = await index([documents], into=into, prune=True)
+        assert (report.removed, report.unchanged, report.skipped) == (1, 1, 1)
+        report = await index([documents, link], into=into, prune=True)
+        assert (report.new, report.removed) == (1, 0)
+
+    asyncio.run(main())
+
+
 def test_a_folder_that_has_vanished_is_an_error_and_costs_nothing(tmp_path: Path) -> None:
     documents = tmp_path / "disk"
     documents.mkdir()

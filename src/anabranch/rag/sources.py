@@ -13,6 +13,7 @@ from typing import Self
 from anabranch.errors import SourceError, UsageError
 from anabranch.rag import plan
 from anabranch.rag.readers import FileReader, StandardLibrary, Walk, WebReader, find
+from anabranch.rag.readers.files import is_reached
 from anabranch.rag.types import Content, Fields, Reader
 from anabranch.rag.web.urls import host_and_port, normalise
 
@@ -108,7 +109,7 @@ class Sources:
 
     @property
     def skipped(self) -> int:
-        """Files of other kinds that were passed over in folders, so far."""
+        """Files of other kinds, and links out, passed over in folders so far."""
         return 0 if self._walk is None else self._walk.skipped
 
     async def read(self, uri: str) -> Content:
@@ -124,9 +125,13 @@ class Sources:
         return await self._files.read(uri)
 
     def is_gone(self, uri: str) -> bool:
-        """Whether a stored source belongs to these and has ceased to exist."""
+        """Whether a stored source belongs to these and has ceased to exist.
+
+        What only a link that leads out of them reaches is as good as gone.
+        """
         paths = [os.path.abspath(path) for path in self._paths]
-        return not os.path.lexists(uri) and plan.is_known_gone(
+        is_there = os.path.lexists(uri) and is_reached(uri, paths)
+        return not is_there and plan.is_known_gone(
             uri,
             named=paths,
             folders=[path for path in paths if os.path.isdir(path)],

@@ -92,6 +92,42 @@ def test_loops_of_links_end_and_no_folder_is_walked_twice(tmp_path: Path):
     assert names(find([tmp_path]), tmp_path) == ["a/x.md", "b/y.md"]
 
 
+def test_links_that_lead_out_of_the_folder_are_followed_only_if_asked(tmp_path: Path):
+    lay(tmp_path, "in/a.md", "in/sub/b.md", "out/c.md", "out/d.txt", "in-like/e.md")
+    inside = tmp_path / "in"
+    (inside / "secret.md").symlink_to(tmp_path / "out/c.md")
+    (inside / "folder").symlink_to(tmp_path / "out")
+    (inside / "sub/alike.md").symlink_to(tmp_path / "in-like/e.md")
+    (inside / "sub/up.md").symlink_to("../a.md")
+    (inside / "twice.md").symlink_to("secret.md")
+    walk = find([inside])
+    assert names(walk, inside) == ["a.md", "sub/b.md", "sub/up.md"]
+    assert walk.skipped == 4
+    assert names(find([inside], follow_links=True), inside) == [
+        "a.md", "folder/c.md", "folder/d.txt", "secret.md", "sub/alike.md", "sub/b.md",
+        "sub/up.md", "twice.md",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_links_that_are_named_are_followed_wherever_they_lead(tmp_path: Path, first: bool):
+    lay(tmp_path, "in/a.md", "out/c.md", "out/more/d.md")
+    inside = tmp_path / "in"
+    (inside / "one.md").symlink_to(tmp_path / "out/c.md")
+    (inside / "all").symlink_to(tmp_path / "out")
+    named = [inside / "one.md", inside / "all"]
+    found = names(find([*named, inside] if first else [inside, *named]), inside)
+    assert sorted(found) == ["a.md", "all/c.md", "all/more/d.md", "one.md"]
+
+
+def test_a_folder_that_is_a_link_itself_holds_what_is_in_it(tmp_path: Path):
+    lay(tmp_path, "real/a.md", "real/b/c.md")
+    (tmp_path / "real/d.md").symlink_to(tmp_path / "real/b/c.md")
+    (tmp_path / "link").symlink_to("real")
+    root = tmp_path / "link"
+    assert names(find([root]), root) == ["a.md", "b/c.md", "d.md"]
+
+
 def test_a_missing_path_and_a_broken_link_are_values_and_the_walk_goes_on(tmp_path: Path):
     lay(tmp_path, "tree/a.md")
     (tmp_path / "tree/broken.md").symlink_to("nowhere")

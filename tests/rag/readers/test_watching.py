@@ -60,6 +60,31 @@ def test_what_comes_changes_and_goes_is_told(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_links_are_followed_as_a_walk_follows_them(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for folder in (root / "sub", out):
+        folder.mkdir(parents=True)
+        (folder / "a.md").write_text("a")
+    (root / "named").symlink_to(out)
+
+    async def main() -> None:
+        async with Watch([root, root / "named"], settle=SETTLE) as watch:
+            (root / "lead.md").symlink_to(out / "a.md")
+            (root / "folder").symlink_to(out)
+            (root / "new").mkdir()
+            (root / "new/within.md").symlink_to("../sub/a.md")
+            (out / "b.md").write_text("b")
+            (root / "last.md").write_text("last")
+            met: set[str] = set()
+            async for changes in watch:
+                met.update(names(changes, root))
+                if {"last.md", "new/within.md", "named/b.md"} <= met:
+                    break
+            assert not {"lead.md", "folder/a.md", "folder/b.md"} & met
+
+    asyncio.run(main())
+
+
 def test_what_changed_before_anybody_asked_is_told(tmp_path: Path) -> None:
     async def main() -> None:
         async with Watch([tmp_path], settle=SETTLE) as watch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,19 +24,26 @@ HELD_BYTES = 8 * MIB
 
 
 def find(
-    paths: Iterable[str | os.PathLike[str]], *, kinds: Collection[str] = media.FOUND
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    kinds: Collection[str] = media.FOUND,
+    follow_links: bool = False,
 ) -> Walk:
     """The files under some paths, found while they are asked for.
 
     Args:
-        paths: Files and folders. A file named here is taken whatever its suffix.
+        paths: Files and folders. A file named here is taken whatever its suffix, and a
+            link named here is followed wherever it leads.
         kinds: Which kinds to take from folders, of :data:`~anabranch.rag.readers.KINDS`;
             by default all but ``json``, which is settings more often than text.
+        follow_links: Whether links in a folder are followed where they lead out of it:
+            by default they are passed over, since whoever may write into a folder could
+            otherwise have any file of this machine read.
 
     Raises:
         UsageError: A kind that does not exist.
     """
-    return Walk(paths, kinds=kinds)
+    return Walk(paths, kinds=kinds, follows=_always if follow_links else is_reached)
 
 
 class Walk:
@@ -45,12 +52,19 @@ class Walk:
     Iterating yields the URI of each file, and a :class:`~anabranch.errors.SourceError`
     as a value for what cannot be walked; the walk goes on. Within a folder the order is
     that of the names, files and folders mixed; the same files give the same order.
-    Hidden names are passed over. Links to folders are followed, but no folder is walked
-    twice and no file is given twice, so a loop of links ends. Memory grows with the
-    number of folders and the largest of them, not with the number of files.
+    Hidden names are passed over, and so are links that lead out of the folder that was
+    named. Other links are followed, but no folder is walked twice and no file is given
+    twice, so a loop of links ends. Memory grows with the number of folders, of links that
+    lead out, and of entries in the largest folder, not with the number of files.
+
+    Args:
+        paths: As for :func:`find`, and so is ``kinds``.
+        follows: Whether a link in a folder is followed: it is called with the path of the
+            link, and with the folders, of which there is one, that were named.
 
     Attributes:
-        skipped: How many files were passed over as being of other kinds, so far.
+        skipped: How many files were passed over as being of other kinds, so far, and
+            links as leading out.
         unlisted: Folders that could not be listed, so far: what is in them is unknown,
             which is not the same as gone.
     """
@@ -60,6 +74,7 @@ class Walk:
         paths: Iterable[str | os.PathLike[str]],
         *,
         kinds: Collection[str] = media.FOUND,
+        follows: Callable[[str, Collection[str]], bool] | None = None,
     ) -> None:
         for kind in kinds:
             if kind not in media.KINDS:
@@ -70,7 +85,9 @@ class Walk:
         self.unlisted: list[str] = []
         self._paths = paths
         self._types = {each for kind in kinds for each in media.KINDS[kind]}
+        self._follows = follows or is_reached
         self._named: set[str] = set()
+        self._passed: set[str] = set()
         self._walked: set[tuple[int, int]] = set()
         self._walked_paths: set[str] = set()
         self._iterator = self._walk()
@@ -97,23 +114,26 @@ class Walk:
         folder, name = os.path.split(uri)
         return (
             folder in self._walked_paths
+            and uri not in self._passed
             and not name.startswith(".")
             and media.of_name(name) in self._types
         )
 
     def _folder(self, root: str) -> Iterator[str | SourceError]:
         # A stack instead of recursion: a tree may be deeper than Python's limit.
-        stack = [self._entries(root)]
+        stack = [self._entries(root, root)]
         while stack:
             found = next(stack[-1], None)
             if found is None:
                 stack.pop()
             elif isinstance(found, os.DirEntry):
-                stack.append(self._entries(found.path))
+                stack.append(self._entries(found.path, root))
             else:
                 yield found
 
-    def _entries(self, folder: str) -> Iterator[str | SourceError | os.DirEntry[str]]:
+    def _entries(
+        self, folder: str, root: str
+    ) -> Iterator[str | SourceError | os.DirEntry[str]]:
         """The files of one folder, and the folders in it, by name."""
         try:
             status = Path(folder).stat()
@@ -131,7 +151,10 @@ class Walk:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if is_folder(entry):
+            if entry.is_symlink() and not self._follows(entry.path, [root]):
+                self._passed.add(entry.path)
+                self.skipped += 1
+            elif is_folder(entry):
                 yield entry
             elif media.of_name(entry.name) not in self._types:
                 self.skipped += 1
@@ -252,6 +275,27 @@ def require_regular(mode: int) -> None:
         kinds = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
         kind = next((name for test, name in kinds if test(mode)), "device")
         raise ValueError(f"is a {kind}, not a file: give the path of a file")
+
+
+def is_reached(path: str, named: Collection[str]) -> bool:
+    """Whether a path leads, by its links, to a place within what was named around it.
+
+    What was named is reached itself, and so is a path that nothing named is around.
+    Absolute paths.
+    """
+    around = [each for each in named if _is_within(path, each)]
+    if not around:
+        return True
+    place = os.path.realpath(path)
+    return any(_is_within(place, os.path.realpath(each)) for each in around)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _always(_path: str, _named: Collection[str]) -> bool:
+    return True
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from anabranch.errors import SourceError, UsageError
 from anabranch.rag.readers import media
-from anabranch.rag.readers.files import explain, find, named, printable
+from anabranch.rag.readers.files import Walk, explain, find, is_reached, named, printable
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
@@ -41,15 +41,22 @@ class Changes:
 
     paths: frozenset[str]
     _kinds: tuple[str, ...] = media.FOUND
+    _watched: tuple[str, ...] = ()
 
     def found(self) -> Iterator[str | SourceError]:
         """The URI of each file that is there now. It blocks: iterate it in a thread."""
-        walk = find(sorted(filter(os.path.isdir, self.paths)), kinds=self._kinds)
+        reached = {path for path in self.paths if is_reached(path, self._watched)}
+        # Links may lead anywhere in what is watched, not only in the folder that changed.
+        walk = Walk(
+            sorted(filter(os.path.isdir, reached)),
+            kinds=self._kinds,
+            follows=lambda path, around: is_reached(path, self._watched or around),
+        )
         inside: set[str] = set()
         for found in walk:
             inside.add(found if isinstance(found, str) else found.uri)
             yield found
-        for path in sorted(self.paths - inside):
+        for path in sorted(reached - inside):
             if Path(path).is_file():
                 yield named(path)
 
@@ -72,9 +79,9 @@ class Watch:
 
     Whatever changes after the block was entered is told of, at once or when somebody asks
     next: so enter it, walk the folders, then iterate. Nothing is lost when a wait for
-    the next changes is cancelled. Files of other kinds and hidden names are passed over,
-    as :func:`find` does; a file that is named is watched by its name, so that it may be
-    replaced by another, as editors do.
+    the next changes is cancelled. Files of other kinds, hidden names and what only a link
+    out of the folder leads to are passed over, as :func:`find` does; a file that is named
+    is watched by its name, so that it may be replaced by another, as editors do.
 
     What the operating system does not tell is not known: changes of a network's file
     system by another machine, and in more folders than it watches at once (Linux:
@@ -159,7 +166,7 @@ class Watch:
                 del self._waiting[each]
                 paths |= each.result()
             if paths:
-                return Changes(frozenset(paths), self._kinds)
+                return Changes(frozenset(paths), self._kinds, tuple(self._paths))
 
     def _begin(self) -> None:
         try:
