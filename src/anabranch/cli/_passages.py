@@ -31,7 +31,7 @@ def render(fused: Fused, *, full: bool = False) -> str:
 def where(hit: Hit) -> str:
     """The source of a passage and the place in it."""
     source = one_line(shown_path(hit.source))
-    for part in ("line", "page"):
+    for part in ("line", "page", "row", "record"):
         if isinstance(number := hit.metadata.get(part), int):
             return f"{source}, {part} {number}"
     return f"{source}, characters {hit.start:,}-{hit.end:,}"
