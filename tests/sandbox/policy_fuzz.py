@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from anabranch.sandbox import evaluation
-from anabranch.sandbox.frame_names import KINDS
-from anabranch.sandbox.modules import view_of
+from anabranch.sandbox.frames.names import KINDS
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES
 from anabranch.sandbox.objects import Given
+from anabranch.sandbox.views.modules import view_of
 from tests.sandbox.suite.loader import build, load
 
 __all__ = ["IMPORTS", "Program", "inputs", "program"]
@@ -697,9 +697,11 @@ def _spliced(chance: random.Random, *, wild: bool) -> tuple[str, dict[str, Any]]
         tree = ast.parse(ast.unparse(whole))
         try:
             spliced = _Splicing(chance, pieces, chance.choice((0.02, 0.1))).visit(tree)
-            texts.append(ast.unparse(spliced))
-        except (ValueError, RecursionError):  # a piece that can stand in its place only
-            continue
+            text = ast.unparse(spliced)
+            compile(text, "<spliced>", "exec", dont_inherit=True)
+        except (ValueError, SyntaxError, RecursionError):
+            continue  # a piece that can stand in its place only
+        texts.append(text)
         given |= its
     imports = [f"import {name}" for name in IMPORTS if any(f"{name}." in t for t in texts)]
     return "\n".join(["acc = 0; log = [0]; box = {}", *imports, *texts]), given

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from anabranch.sandbox.frames.cells import largest, objects_in
 from anabranch.sandbox.light import light
 from anabranch.sandbox.objects import (
     MAX_BITS,
@@ -68,11 +69,9 @@ def _judge_cells(table: Value, other: Value, may: Callable[[Value, Value], None]
     dimensions = getattr(table, "ndim", None)
     if dimensions is None or (dimensions == 0 and table.dtype.kind not in "OUS"):
         return  # a number, or a moment
-    from anabranch.sandbox import frames
-
-    other = frames.largest(other) if is_foreign(type(other)) else other
+    other = largest(other) if is_foreign(type(other)) else other
     length = 0
-    for cell in frames.objects_in(table):
+    for cell in objects_in(table):
         may(cell, other)
         length += len(cell) if isinstance(cell, _REPEATED) else 0
     if may is may_multiply and is_over(other, MAX_ITEMS // max(1, length)):

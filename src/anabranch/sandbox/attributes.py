@@ -7,10 +7,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from anabranch.sandbox.frames.attributes import of_frame
 from anabranch.sandbox.light import light
 from anabranch.sandbox.methods import MAKERS, METHODS
 from anabranch.sandbox.names import OF_CLASSES, OF_VALUES, is_private
-from anabranch.sandbox.objects import Given, Offered, is_foreign, refuse
+from anabranch.sandbox.objects import Given, Offered, is_foreign, is_known, refuse
 
 # Values in and out of here can be of any type: that is what guards are for.
 Value = Any
@@ -40,19 +41,12 @@ def attribute(value: Value, name: str) -> Value:
     if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
         return getattr(value, name)
     if is_foreign(kind):
-        from anabranch.sandbox import frames
-
-        return frames.attribute(value, name)
+        return of_frame(value, name)
     if not is_known(kind, name):
         raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
     return refuse(
         f"the attribute {name!r} of a {kind.__name__}", "it is not among what is offered"
     )
-
-
-def is_known(kind: type, name: str) -> bool:
-    """Whether a class has an attribute; not asked of the value, which might compute it."""
-    return any(name in vars(base) for base in kind.__mro__)
 
 
 def _offered_by(kind: type) -> frozenset[str]:

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from anabranch.errors import SandboxError
-from anabranch.sandbox import evaluation, frames, patterns
-from anabranch.sandbox.modules import view_of
-from anabranch.sandbox.objects import Given
+from anabranch.sandbox import evaluation
+from anabranch.sandbox.objects import LIBRARIES, Given
+from anabranch.sandbox.views.modules import view_of
 
 __all__ = ["answer"]
 
 # The process can load nothing later, and each run begins with what is made here.
-assert patterns.offered()
-for _library in frames.LIBRARIES & set(sys.modules):
+for _library in LIBRARIES & set(sys.modules):
     view_of(_library)
 
 # What the parent sends is plain; what the code makes of it may be anything.

@@ -14,13 +14,14 @@ from anabranch.errors import CodeFailed, SandboxError, SourceRefused, UsageError
 from anabranch.sandbox import values
 from anabranch.sandbox.guards import GUARDS
 from anabranch.sandbox.light import weight
-from anabranch.sandbox.modules import limited_decimals, view_of
 from anabranch.sandbox.names import EXCEPTIONS
 from anabranch.sandbox.objects import Stopped, refuse
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
 from anabranch.sandbox.policy import Policy, checked
 from anabranch.sandbox.rewriting.trees import guarded
 from anabranch.sandbox.source import Mode, parsed
+from anabranch.sandbox.views.modules import view_of
+from anabranch.sandbox.views.numeric import limited_decimals
 from anabranch.sandbox.watch import watched
 
 __all__ = ["safe_eval", "safe_exec"]

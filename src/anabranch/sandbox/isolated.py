@@ -20,9 +20,9 @@ from anabranch.errors import (
 )
 from anabranch.jobs import asyncio_run
 from anabranch.sandbox.evaluation import compiled
-from anabranch.sandbox.frames import LIBRARIES
 from anabranch.sandbox.limits import Limits
 from anabranch.sandbox.names import EXCEPTIONS
+from anabranch.sandbox.objects import LIBRARIES
 from anabranch.sandbox.sandbox import Sandbox
 from anabranch.sandbox.source import Mode
 from anabranch.sandbox.values import fields_of

@@ -22,6 +22,7 @@ from sys import getsizeof
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Final
 
+from anabranch.sandbox.frames.cells import held_by
 from anabranch.sandbox.objects import (
     MAX_ITEMS,
     Given,
@@ -126,9 +127,7 @@ def _parts(value: Value) -> Iterable[Value]:
     if isinstance(value, slice):
         return ((value.start, value.stop, value.step),)
     if is_foreign(type(value)):
-        from anabranch.sandbox import frames
-
-        return (frames.held_by(value),)
+        return (held_by(value),)
     return ()
 
 

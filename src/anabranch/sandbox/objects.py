@@ -116,9 +116,18 @@ def class_of(value: Value) -> Value:
     return value._cls if type(value) is Offered else value  # noqa: SLF001  # it has no public one
 
 
+#: Whose objects contained code is given as they are, with lists of what it may read.
+LIBRARIES: Final = frozenset({"numpy", "pandas"})
+
+
 def is_foreign(kind: type) -> bool:
     """Whether a class is one of numpy's or pandas'."""
-    return kind.__module__.partition(".")[0] in ("numpy", "pandas")
+    return kind.__module__.partition(".")[0] in LIBRARIES
+
+
+def is_known(kind: type, name: str) -> bool:
+    """Whether a class has an attribute; not asked of the value, which might compute it."""
+    return any(name in vars(base) for base in kind.__mro__)
 
 
 def refuse(construct: str, reason: str) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from anabranch.sandbox.arithmetic import is_over, power
 from anabranch.sandbox.attributes import attribute
 from anabranch.sandbox.formats import judged_spec
-from anabranch.sandbox.frame_names import NUMPY
+from anabranch.sandbox.frames.names import NUMPY
 from anabranch.sandbox.light import (
     SCALARS,
     hashed,

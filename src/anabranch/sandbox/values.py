@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from anabranch.errors import UsageError, ValueRefused
-from anabranch.sandbox.modules import view_of
 from anabranch.sandbox.objects import Given, Offered, Stopped
 from anabranch.sandbox.offered import ALLOWED_BUILTINS
+from anabranch.sandbox.views.modules import view_of
 from anabranch.sandbox.wire import copied
 
 __all__ = ["copied_in", "copied_out", "fields_of", "is_mutable", "plain_or_nothing"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ACCESSORS", "KINDS", "NUMPY", "NUMPY_LINALG", "NUMPY_RANDOM", "PANDAS"]
+__all__ = ["KINDS", "NUMPY", "NUMPY_LINALG", "NUMPY_RANDOM", "PANDAS"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -131,8 +131,6 @@ KINDS: Final = {
     "Row": _words("count index"),
     "Limits": _words("bits dtype eps max min precision resolution tiny"),
 }
-#: Properties that give an object of another kind of this list.
-ACCESSORS: Final = _words("str dt cat")
 
 PANDAS: Final = _words("""
     Categorical CategoricalDtype DataFrame DateOffset DatetimeIndex Grouper Index
