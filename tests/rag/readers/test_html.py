@@ -196,3 +196,8 @@ def test_a_large_page_never_keeps_other_threads_waiting():
     # Far above the few milliseconds it takes, since a busy machine pauses threads too;
     # far below the time for the page, which one long call would take.
     assert sorted(gaps)[-2] < 0.1
+
+
+def test_a_page_of_too_many_elements_is_refused_before_they_are_made():
+    with pytest.raises(SourceError, match="has more than 1,500,000 elements: split it"):
+        list(documents(page("<p>" * 1_500_001)))

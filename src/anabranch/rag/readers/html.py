@@ -41,6 +41,8 @@ _META_WITHIN = 4096
 
 DEEPEST = 5_000
 """Elements within elements. The parser takes a tenth of a second for so many."""
+MOST_ELEMENTS = 1_500_000
+"""Each takes half a kilobyte and some microseconds, however short it is."""
 _TAGS = re.compile(
     rb"<!--.*?(?:-->|\Z)|<(?:script|style)\b.*?(?:</(?:script|style)|\Z)"
     rb"|<(/?)([a-zA-Z][a-zA-Z0-9]*)",
@@ -71,7 +73,7 @@ def documents(content: Content) -> Iterator[Document]:
 
     Raises:
         ImportError: selectolax is not installed.
-        SourceError: It is nested deeper than any page.
+        SourceError: It is nested deeper, or has more elements, than any page.
     """
     root = parsed(content).root
     if root is None:
@@ -93,10 +95,10 @@ def parsed(content: Content) -> LexborHTMLParser:
 
     Raises:
         ImportError: selectolax is not installed.
-        SourceError: It is nested deeper than any page.
+        SourceError: It is nested deeper, or has more elements, than any page.
     """
     page = _utf8(content)
-    _refuse_depth(content.uri, page)
+    _refuse_excess(content.uri, page)
     return _parser(page)
 
 
@@ -145,15 +147,19 @@ def _parser(page: bytes) -> LexborHTMLParser:
     return LexborHTMLParser(page, options=LexborDocumentOptions.WO_EVENTS, scripting=True)
 
 
-def _refuse_depth(uri: str, page: bytes) -> None:
-    """Refuse nesting that no page has, since the parser's time grows with its square.
+def _refuse_excess(uri: str, page: bytes) -> None:
+    """Refuse more elements than fit in memory, and nesting that no page has.
 
-    Counts the elements whose end must be written; a page of few tags cannot be deep.
+    The parser's time grows with the square of the depth. Counts the elements whose end must be written; a page of few tags cannot be deep.
     """
     # An array is compared several times as fast as bytes count what they often hold.
     tags = np.count_nonzero(np.frombuffer(page, np.uint8) == ord("<"))
-    if tags <= DEEPEST or tags - page.count(b"</") <= DEEPEST:
+    if tags <= DEEPEST or (elements := tags - page.count(b"</")) <= DEEPEST:
         return
+    if elements > MOST_ELEMENTS:
+        raise SourceError(
+            uri, f"has more than {MOST_ELEMENTS:,} elements: split it, or leave it out"
+        )
     depth = 0
     for match in _TAGS.finditer(page):
         slash, name = match.groups()
