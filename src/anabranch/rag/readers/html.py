@@ -150,7 +150,8 @@ def _parser(page: bytes) -> LexborHTMLParser:
 def _refuse_excess(uri: str, page: bytes) -> None:
     """Refuse more elements than fit in memory, and nesting that no page has.
 
-    The parser's time grows with the square of the depth. Counts the elements whose end must be written; a page of few tags cannot be deep.
+    The parser's time grows with the square of the depth. That counts the elements whose
+    end must be written; a page of few tags cannot be deep.
     """
     # An array is compared several times as fast as bytes count what they often hold.
     tags = np.count_nonzero(np.frombuffer(page, np.uint8) == ord("<"))
