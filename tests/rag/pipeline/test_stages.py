@@ -267,20 +267,24 @@ def test_a_stage_that_cannot_be_meant_is_refused(
 
 
 def test_several_batches_may_be_embedded_at_once_and_no_text_twice(tmp_path: Path) -> None:
-    class Slow(HashEmbedder):
-        running = most = 0
+    class Together(HashEmbedder):
+        """The first three calls go on when all three are there."""
+
+        running = most = begun = 0
+        three = asyncio.Barrier(3)
 
         async def embed(self, chunks: Sequence[Chunk]) -> Any:
+            self.begun += 1
             self.running += 1
             self.most = max(self.most, self.running)
+            if self.begun <= 3:
+                await self.three.wait()
             vectors = await super().embed(chunks)
-            for _ in range(20):
-                await asyncio.sleep(0.001)
             self.running -= 1
             return vectors
 
     async def main() -> None:
-        embedder = Slow()
+        embedder = Together()
         texts = {f"s{n}": "one line\nand another\n" + f"only {n} here" for n in range(40)}
         await run(tmp_path, Shelf(texts), embedder=embedder, embedders=3)
         assert embedder.most == 3

@@ -94,7 +94,7 @@ class Run(Watch):
         self._cutter = ThreadPoolExecutor(1, thread_name_prefix="anabranch-cut")
         # Embedded and not yet stored: a repeated text is not embedded again meanwhile.
         self._fresh: dict[bytes, Vectors] = {}
-        self._flying: dict[bytes, asyncio.Future[None]] = {}
+        self._flying: dict[bytes, _Making] = {}
         # For the strategy that removes what was not met.
         self._met: set[str] = set()
         self._is_whole = True
@@ -294,31 +294,48 @@ class Run(Watch):
         self, chunks: Sequence[Chunk], digests: Sequence[bytes]
     ) -> Mapping[bytes, Vectors]:
         """The vector of each digest: from the store, from another batch, or made now."""
-        # What is fresh now may be stored, and no longer fresh, when the store has answered.
+        # What is fresh or being made now may be stored, and neither, when the store has
+        # answered.
         known = self._fresh.copy()
+        others = self._made_by_others(digests)
         known |= await self._parts.store.vectors(digests)
         missing = to_embed(digests, known)
-        others = {
-            digests[at]: flying
-            for at in missing
-            if (flying := self._flying.get(digests[at]))
-        }
+        others |= self._made_by_others([digests[at] for at in missing])
         own = [at for at in missing if digests[at] not in others]
         if own:
-            await self._embed_now([digests[at] for at in own], [chunks[at] for at in own])
-        if others:
-            await asyncio.wait(set(others.values()))
-        return known | {digests[at]: self._fresh[digests[at]] for at in missing}
+            known |= await self._embed_now(
+                [digests[at] for at in own], [chunks[at] for at in own]
+            )
+        for making in {others[digests[at]] for at in missing if digests[at] in others}:
+            await asyncio.wait(
+                {making}
+            )  # whoever is cancelled here leaves it to the others
+            known |= making.result()
+        return known
 
-    async def _embed_now(self, digests: Sequence[bytes], chunks: Sequence[Chunk]) -> None:
-        landed = asyncio.get_running_loop().create_future()
+    def _made_by_others(self, digests: Sequence[bytes]) -> dict[bytes, _Making]:
+        return {
+            digest: making for digest in digests if (making := self._flying.get(digest))
+        }
+
+    async def _embed_now(
+        self, digests: Sequence[bytes], chunks: Sequence[Chunk]
+    ) -> Mapping[bytes, Vectors]:
+        landed: _Making = asyncio.get_running_loop().create_future()
         self._flying |= dict.fromkeys(digests, landed)
         try:
-            vectors = await self._embedded(chunks)
-            self._fresh |= zip(digests, vectors, strict=True)
+            made = dict(zip(digests, await self._embedded(chunks), strict=True))
+        except BaseException as error:
+            # The run ends with it, and so does whoever waits for these.
+            landed.set_exception(error)
+            landed.exception()
+            raise
+        else:
+            landed.set_result(made)
+            self._fresh |= made
             self._report.embedded += len(chunks)
+            return made
         finally:
-            landed.set_result(None)
             for digest in digests:
                 del self._flying[digest]
 
@@ -400,6 +417,7 @@ class Run(Watch):
 
 
 _Embedded: TypeAlias = tuple[Sequence[Pieces], Sequence[Write]]
+_Making: TypeAlias = asyncio.Future[Mapping[bytes, Vectors]]
 
 
 async def _same(item: T) -> T:
