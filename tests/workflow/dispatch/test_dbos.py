@@ -503,7 +503,9 @@ def test_nothing_of_dbos_is_left_when_a_worker_has_ended(
             assert not {name for name in left if not name.startswith("asyncio_")}
             assert asyncio.all_tasks() == tasks
         left_over = await tickets(url, workflow_id_prefix="anabranch/hangs/")
-        assert [ticket.output for ticket in left_over] == ["let go"] * 2
+        outputs = [ticket.output for ticket in left_over]
+        # On a slow machine a run is asked for again while it is being driven.
+        assert [said for said in outputs if said != "left alone"] == ["let go"] * 2
         with pytest.raises(Exception, match="No DBOS was created"):
             await DBOS.list_workflows_async()
 
