@@ -701,6 +701,8 @@ def _spliced(chance: random.Random, *, wild: bool) -> tuple[str, dict[str, Any]]
             compile(text, "<spliced>", "exec", dont_inherit=True)
         except (ValueError, SyntaxError, RecursionError):
             continue  # a piece that can stand in its place only
+        if any(isinstance(node, ast.AnnAssign) for node in ast.walk(spliced)):
+            continue  # annotations are not evaluated, as in a function
         texts.append(text)
         given |= its
     imports = [f"import {name}" for name in IMPORTS if any(f"{name}." in t for t in texts)]
