@@ -310,7 +310,7 @@ def _other_values(
     space: dict[str, Any], given: dict[str, Any], bound: dict[str, Any]
 ) -> Iterator[str]:
     for name, value in space.items():
-        if name.startswith("__") or name in IMPORTS:
+        if name.startswith("_") or name in IMPORTS:
             continue
         if name in given and not values.is_mutable(value):
             continue
