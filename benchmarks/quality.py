@@ -153,7 +153,7 @@ def _theirs(both: Sequence[Retriever], mode: str) -> Ask:
                 super().__init__()
 
             def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-                raise NotImplementedError
+                raise NotImplementedError  # it is asked asynchronously only
 
             async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
                 found = await self._retriever.retrieve(

@@ -65,10 +65,10 @@ async def theirs(folder: Path, stack: AsyncExitStack) -> Ask:
         """Our static model."""
 
         def _get_text_embedding(self, text: str) -> list[float]:
-            raise NotImplementedError
+            raise NotImplementedError  # it is asked asynchronously only
 
         def _get_query_embedding(self, query: str) -> list[float]:
-            raise NotImplementedError
+            raise NotImplementedError  # it is asked asynchronously only
 
         async def _aget_query_embedding(self, query: str) -> list[float]:
             numbers: list[float] = (await model.embed_query(query)).tolist()
@@ -78,7 +78,7 @@ async def theirs(folder: Path, stack: AsyncExitStack) -> Ask:
         """Our full text."""
 
         def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-            raise NotImplementedError
+            raise NotImplementedError  # it is asked asynchronously only
 
         async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
             hits = await text.retrieve(query_bundle.query_str, k=50)

@@ -23,6 +23,7 @@ ABOUT = {
     "workflow": "typed events through steps",
     "sandbox": "code you did not write",
     "jobs": "many awaitables at once",
+    "postgres": "the address of a database",
     "errors": "what can go wrong",
     "clock": "time, real or virtual",
     "observe": "what happened, told",

@@ -65,6 +65,7 @@ from anabranch.rag.stores import (
     Exact,
     Recall,
     Search,
+    Sink,
     SqliteStore,
     VectorStore,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "Reranker",
     "Retriever",
     "Search",
+    "Sink",
     "Sources",
     "Splitter",
     "SqliteStore",

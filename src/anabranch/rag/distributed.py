@@ -29,8 +29,8 @@ from anabranch.jobs.executors import Executor
 from anabranch.observe import Observer, Observers
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.plan import Version
-from anabranch.rag.stores import Add, Count, Passage, VectorStore, Write
-from anabranch.rag.types import Embedder, Hit, Vectors, Where
+from anabranch.rag.stores import Add, Sink, Write
+from anabranch.rag.types import Embedder, Vectors
 
 __all__ = ["DistributedPipeline"]
 
@@ -80,8 +80,8 @@ class DistributedPipeline:
     """
 
     embedder: Callable[[], Embedder]
-    parts: Callable[[Embedder, VectorStore], Pipeline]
-    store: VectorStore
+    parts: Callable[[Embedder, Sink], Pipeline]
+    store: Sink
     executor: Executor
     shard: int = 64
 
@@ -185,7 +185,7 @@ _making = threading.Lock()
 
 async def _work(
     make: Callable[[], Embedder],
-    parts: Callable[[Embedder, VectorStore], Pipeline],
+    parts: Callable[[Embedder, Sink], Pipeline],
     shard: _Shard,
 ) -> _Harvest:
     """An ordinary pipeline over a shard, against a store that keeps what is written."""
@@ -264,34 +264,7 @@ class Basket:
     async def sweep(self) -> None:
         """There is nothing to sweep."""
 
-    async def count(self) -> Count:
-        """Of the sources that the real store holds; their passages are not known here."""
-        return Count(len(self.held), 0)
-
     async def sources(self) -> AsyncGenerator[Version]:
         """Those of the shard that the real store holds."""
         for version in self.held.values():
             yield version
-
-    async def delete(self, where: Where) -> Sequence[str]:
-        raise _unsearchable()
-
-    async def search(
-        self, vector: Vectors, *, k: int, where: Where | None = None, name: str = "vector"
-    ) -> Sequence[Hit]:
-        raise _unsearchable()
-
-    async def search_text(
-        self, query: str, *, k: int, where: Where | None = None, name: str = "full text"
-    ) -> Sequence[Hit]:
-        raise _unsearchable()
-
-    async def passages(self, where: Where | None = None) -> AsyncGenerator[Passage]:
-        raise _unsearchable()
-        yield  # it is a generator
-
-
-def _unsearchable() -> NotImplementedError:
-    return NotImplementedError(
-        "in a worker nothing can be searched or deleted: do it with the store itself"
-    )

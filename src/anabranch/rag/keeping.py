@@ -13,7 +13,7 @@ from anabranch.observe import Observer
 from anabranch.rag.pipeline import Pipeline, Report
 from anabranch.rag.readers.watching import Changes, Watch
 from anabranch.rag.sources import FOUND_AT_ONCE, Sources
-from anabranch.rag.stores import VectorStore
+from anabranch.rag.stores import Sink
 from anabranch.rag.stores.records import Remove
 
 # Sources of the store that are looked for on disk in one turn of a thread.
@@ -129,7 +129,7 @@ async def _tidied(
     return report
 
 
-async def _stored(store: VectorStore) -> AsyncGenerator[Sequence[str]]:
+async def _stored(store: Sink) -> AsyncGenerator[Sequence[str]]:
     """The sources that a store holds, some at a time."""
     some: list[str] = []
     async with aclosing(store.sources()) as versions:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from anabranch.errors import AnabranchError, SourceError
+from anabranch.rag.adapters.calls import Calls
 from anabranch.rag.readers import media
 from anabranch.rag.readers._digest import digest
 from anabranch.rag.types import Content, Metadata
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,31 @@ class LoadedReader:
         except Exception as error:
             raise _failed(uri, error) from error
         return content_of(uri, loaded)
+
+
+def loading(
+    load: Callable[[str], Sequence[T]] | Callable[[str], Awaitable[Sequence[T]]],
+    taken: Callable[[Sequence[T]], Sequence[Loaded]],
+    *,
+    concurrency: int,
+) -> LoadedReader:
+    """A reader by a function of theirs: in a thread, or awaited if it is a coroutine's.
+
+    Args:
+        load: Given a source's name, its documents.
+        taken: What these are to us.
+        concurrency: Sources that are loaded at once.
+    """
+    calls = Calls(concurrency)
+    is_coroutine = inspect.iscoroutinefunction(load)
+
+    async def documents(uri: str) -> Sequence[Loaded]:
+        if is_coroutine:
+            awaited = cast("Callable[[str], Awaitable[Sequence[T]]]", load)
+            return taken(await calls.awaited(awaited, uri))
+        return taken(await calls.threaded(cast("Callable[[str], Sequence[T]]", load), uri))
+
+    return LoadedReader(documents)
 
 
 def content_of(uri: str, loaded: Sequence[Loaded]) -> Content:

@@ -92,7 +92,8 @@ def key_of(known_as: str) -> int:
     return int.from_bytes(_hash(known_as)[:8], "big") >> 1
 
 
-def hit(  # noqa: PLR0917  # the record's fields, in its order
+def hit(
+    *,
     known_as: str,
     document_id: str,
     text: str,

@@ -14,7 +14,7 @@ from anabranch.rag.pipeline.report import Report
 from anabranch.rag.pipeline.run import Run
 from anabranch.rag.plan import Strategy
 from anabranch.rag.stages import Stage
-from anabranch.rag.stores import VectorStore
+from anabranch.rag.stores import Sink
 from anabranch.rag.types import Chunk, Document, Embedder, Reader, Splitter
 
 
@@ -46,7 +46,7 @@ class Pipeline:
     reader: Reader
     splitter: Splitter
     embedder: Embedder
-    store: VectorStore
+    store: Sink
     readers: int = 8
     embedders: int = 1
     documents: Sequence[Stage[Document]] = ()

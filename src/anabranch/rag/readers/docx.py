@@ -27,7 +27,7 @@ from anabranch.rag.types import Content, Document
 
 if TYPE_CHECKING:
     from docx.document import Document as Opened
-    from lxml.etree import _Element  # type: ignore[import-untyped]  # it has none
+    from lxml.etree import _Element  # type: ignore[import-untyped]  # lxml has no types
 
 MOST_PARTS: Final = 10_000
 MOST_UNPACKED: Final = 256 * MIB

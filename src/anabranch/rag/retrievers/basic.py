@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -168,10 +169,8 @@ async def _together(
 ) -> Sequence[R | Exception]:
     """All in one call; if that fails each for itself, since one may be the reason."""
     if len(items) > 1:
-        try:
+        with suppress(Exception):  # the one to blame will say it again
             return list(await many(items))
-        except Exception:  # noqa: S110  # said by whichever fails again
-            pass
     return await _each(one, items)
 
 

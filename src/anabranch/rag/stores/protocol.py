@@ -10,19 +10,10 @@ from anabranch.rag.stores.records import Count, Passage, Write
 from anabranch.rag.types import Hit, Vectors, Where
 
 
-class VectorStore(Protocol):
-    """Passages with their vectors, and the versions of the sources they came from.
+class Sink(Protocol):
+    """What a pipeline asks of the store that it writes to.
 
     Every method may be called from many tasks at once and keeps the event loop free.
-
-    Whoever searches finds each source whole or not at all: all passages of its complete
-    version, and none of another, whatever is written at the same time and whatever is
-    killed. Where a store has transactions, a whole :meth:`write` is one; where it has
-    none, the sources of one write change one after the other.
-
-    What every store holds is the same. NUL and half a surrogate pair are U+FFFD in texts
-    and metadata; NaN and infinity are values that are missing; a source whose name has
-    such a character is refused.
     """
 
     async def write(self, writes: Sequence[Write]) -> None:
@@ -37,16 +28,6 @@ class VectorStore(Protocol):
         """
         ...
 
-    async def delete(self, where: Where) -> Sequence[str]:
-        """Remove each source of whose passages the filter means one, whole; name them.
-
-        A single source is removed by writing :class:`Remove`.
-
-        Raises:
-            UsageError: ``where`` says what a filter cannot say.
-        """
-        ...
-
     async def sweep(self) -> None:
         """Remove what abandoned versions have left."""
         ...
@@ -57,6 +38,41 @@ class VectorStore(Protocol):
 
     async def vectors(self, digests: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """The vectors that are stored for some texts, of whatever version."""
+        ...
+
+    def sources(self) -> AsyncGenerator[Version]:
+        """The complete version of every source, lazily; each source once.
+
+        Close it, with :func:`contextlib.aclosing`, where you may stop before its end.
+
+        A source that changes or comes meanwhile may be in it as it was or as it is.
+        """
+        ...
+
+
+class VectorStore(Sink, Protocol):
+    """Passages with their vectors, and the versions of the sources they came from.
+
+    Every method may be called from many tasks at once and keeps the event loop free.
+
+    Whoever searches finds each source whole or not at all: all passages of its complete
+    version, and none of another, whatever is written at the same time and whatever is
+    killed. Where a store has transactions, a whole :meth:`write` is one; where it has
+    none, the sources of one write change one after the other.
+
+    What every store holds is the same. NUL and half a surrogate pair are U+FFFD in texts
+    and metadata; NaN and infinity are values that are missing; a source whose name has
+    such a character is refused.
+    """
+
+    async def delete(self, where: Where) -> Sequence[str]:
+        """Remove each source of whose passages the filter means one, whole; name them.
+
+        A single source is removed by writing :class:`Remove`.
+
+        Raises:
+            UsageError: ``where`` says what a filter cannot say.
+        """
         ...
 
     async def search(
@@ -80,15 +96,6 @@ class VectorStore(Protocol):
         Raises:
             UsageError: ``where`` says what a filter cannot say, or the store has no
                 full text.
-        """
-        ...
-
-    def sources(self) -> AsyncGenerator[Version]:
-        """The complete version of every source, lazily; each source once.
-
-        Close it, with :func:`contextlib.aclosing`, where you may stop before its end.
-
-        A source that changes or comes meanwhile may be in it as it was or as it is.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -91,7 +92,7 @@ async def outline_of(content: Content, answer: Answer) -> Outline:
     return await asyncio.to_thread(outline, content, answer.url, answer.headers)
 
 
-class Pages:
+class Pages(ABC):
     """Many pages as they come: iterate it once, in one of two ways.
 
     :meth:`contents` gives contents. Iterating the object itself gives their URIs, and
@@ -115,9 +116,9 @@ class Pages:
         self._has_begun = False
         self._held: dict[str, Content] = {}
 
+    @abstractmethod
     def _visits(self) -> AsyncGenerator[Visited]:
         """What becomes of each page."""
-        raise NotImplementedError
 
     async def contents(self) -> AsyncGenerator[Content | SourceError]:
         """The pages: contents, and errors for those that cannot be read.

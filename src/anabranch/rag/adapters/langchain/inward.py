@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias
 
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document as TheirDocument
@@ -17,7 +16,7 @@ from anabranch.rag.adapters.calls import Calls, is_async, overrides
 from anabranch.rag.adapters.embedding import AdaptedEmbedder, Model, check_concurrency
 from anabranch.rag.adapters.identity import class_name
 from anabranch.rag.adapters.identity import digest as digest_of
-from anabranch.rag.adapters.reading import Loaded, LoadedReader, LoadedSources
+from anabranch.rag.adapters.reading import Loaded, LoadedReader, LoadedSources, loading
 from anabranch.rag.adapters.records import hit, metadata_of, name_of, source_of
 from anabranch.rag.adapters.retrieving import AdaptedRetriever, Found
 from anabranch.rag.adapters.splitting import AdaptedSplitter, Passage
@@ -168,15 +167,7 @@ def reader(load: Load | LoadAsync, *, concurrency: int = 4) -> LoadedReader:
             function is awaited.
         concurrency: Sources that are loaded at once.
     """
-    calls = Calls(concurrency)
-    is_coroutine = inspect.iscoroutinefunction(load)
-
-    async def documents(uri: str) -> Sequence[Loaded]:
-        if is_coroutine:
-            return _loaded(await calls.awaited(cast("LoadAsync", load), uri))
-        return _loaded(await calls.threaded(cast("Load", load), uri))
-
-    return LoadedReader(documents)
+    return loading(load, _loaded, concurrency=concurrency)
 
 
 def retriever(
@@ -295,10 +286,10 @@ def _hit(document: TheirDocument) -> Hit:
     start = metadata.get("start_index")
     known_as = document.id or name_of(None, {}, f"{source_of(metadata)}\n{start}\n{text}")
     return hit(
-        known_as,
-        str(metadata.get("document_id") or source_of(metadata) or known_as),
-        text,
-        start if isinstance(start, int) else None,
-        None,
-        metadata,
+        known_as=known_as,
+        document_id=str(metadata.get("document_id") or source_of(metadata) or known_as),
+        text=text,
+        start=start if isinstance(start, int) else None,
+        end=None,
+        metadata=metadata,
     )

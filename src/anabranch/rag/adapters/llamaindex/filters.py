@@ -46,19 +46,19 @@ _OURS: Final[dict[FilterOperator, Operator]] = {
 }
 
 
-def to_filters(filter: Filter) -> MetadataFilters:  # noqa: A002  # what it is
+def to_filters(tree: Filter) -> MetadataFilters:
     """A filter of ours as theirs, nested no deeper than need be: not every store nests.
 
     Raises:
         UsageError: Theirs has no words for it: ``None``, ``True`` and ``False``, or an
             ``in`` with text and numbers.
     """
-    said = _to(filter)
+    said = _to(tree)
     return said if isinstance(said, MetadataFilters) else MetadataFilters(filters=[said])
 
 
-def _to(filter: Filter) -> Theirs:  # noqa: A002
-    match filter:
+def _to(tree: Filter) -> Theirs:
+    match tree:
         case Compare(field, op, value):
             key = _sayable(field, value)
             return MetadataFilter(key=field, value=key, operator=_OPERATORS[op])

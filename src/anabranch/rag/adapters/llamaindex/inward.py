@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -41,7 +40,7 @@ from anabranch.rag.adapters.llamaindex.records import (
     loaded,
     text_of,
 )
-from anabranch.rag.adapters.reading import Loaded, LoadedReader, LoadedSources
+from anabranch.rag.adapters.reading import Loaded, LoadedReader, LoadedSources, loading
 from anabranch.rag.adapters.records import metadata_of
 from anabranch.rag.adapters.retrieving import AdaptedRetriever, Found
 from anabranch.rag.adapters.splitting import AdaptedSplitter, Passage
@@ -243,15 +242,7 @@ def reader(
             coroutine function is awaited.
         concurrency: Sources that are loaded at once.
     """
-    calls = Calls(concurrency)
-    is_coroutine = inspect.iscoroutinefunction(load)
-
-    async def documents(uri: str) -> Sequence[Loaded]:
-        if is_coroutine:
-            return loaded(await calls.awaited(cast("LoadAsync", load), uri))
-        return loaded(await calls.threaded(cast("Load", load), uri))
-
-    return LoadedReader(documents)
+    return loading(load, loaded, concurrency=concurrency)
 
 
 def retriever(

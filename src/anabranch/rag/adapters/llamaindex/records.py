@@ -44,12 +44,12 @@ def hit_of(node: BaseNode) -> Hit:
     span = (node.start_char_idx, node.end_char_idx) if isinstance(node, TextNode) else None
     start, end = span or (None, None)
     return hit(
-        node.node_id,
-        source.node_id if source is not None else node.node_id,
-        text_of(node),
-        start,
-        end,
-        metadata_of(node.metadata),
+        known_as=node.node_id,
+        document_id=source.node_id if source is not None else node.node_id,
+        text=text_of(node),
+        start=start,
+        end=end,
+        metadata=metadata_of(node.metadata),
     )
 
 

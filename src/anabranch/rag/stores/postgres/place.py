@@ -5,48 +5,26 @@ No sentence, name or traceback of ours has the password in it.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
-from anabranch.errors import StoreError, UsageError
+import psycopg
+from psycopg import sql
 
-try:
-    import psycopg
-    from psycopg import sql
-    from psycopg.conninfo import conninfo_to_dict
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "PgVectorStore needs psycopg: pip install 'anabranch[postgres]'"
-    ) from error
+from anabranch.errors import StoreError
+from anabranch.postgres import Address, Connection, address, said
 
-# psycopg's types are generic over rows, which are tuples of whatever was asked for.
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-
-_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
-_DEFAULTS: Final = {
-    "fallback_application_name": "anabranch",
-    "connect_timeout": "5",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-}
+__all__ = ["Connection", "Place"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A schema of a database.
+class Place(Address):
+    """A schema of a database, as the home of passages.
 
     Attributes:
-        options: How to connect; the password may be in them.
-        shown: The database's name without a password.
-        schema: The schema's name; it needs no quotes.
         extension: The schema in which pgvector is.
     """
 
-    options: dict[str, Any] = field(repr=False)
-    shown: str
-    schema: str
     extension: str = "public"
 
     @classmethod
@@ -56,29 +34,10 @@ class Place:
         Raises:
             UsageError: There can be none.
         """
-        if not _SCHEMA.fullmatch(schema):
-            raise UsageError(
-                f"{schema!r} cannot be the schema of a store: use at most 48 lower-case "
-                "letters, digits and underscores, and no digit first"
-            )
-        try:
-            options: dict[str, Any] = conninfo_to_dict(url)
-        except (psycopg.Error, UnicodeError):
-            # Neither the URL nor what is said of it is shown: a password may be in it.
-            raise UsageError(
-                "this URL of a PostgreSQL database cannot be read: write it like "
-                "postgresql://USER:<password>@HOST:5432/DATABASE, and signs in the "
-                "password that a URL cannot hold as %XX"
-            ) from None
-        host = options.get("host") or options.get("hostaddr") or "localhost"
-        shown = f"{host}:{options.get('port') or 5432}"
-        if options.get("dbname"):
-            shown += f"/{options['dbname']}"
-        options = {**_DEFAULTS, **options}
-        options["options"] = f"{settings} {options.get('options', '')}".strip()
+        found = address(url, schema=schema, settings=settings)
         # Plans are made for the filter at hand; and a pooler may be in between.
-        options |= {"autocommit": True, "prepare_threshold": None}
-        return cls(options, shown, schema)
+        options = found.options | {"autocommit": True, "prepare_threshold": None}
+        return cls(options, found.shown, found.schema)
 
     def beside(self, extension: str) -> Place:
         """The same, with pgvector in this schema."""
@@ -94,7 +53,7 @@ class Place:
 
     def sentence(self, error: psycopg.Error) -> StoreError:
         """What to tell a person."""
-        said = _said(error)
+        told = said(error)
         match error:
             case psycopg.errors.InsufficientPrivilege():
                 hint = ": open the store as a user who may, or grant this one the right"
@@ -106,11 +65,4 @@ class Place:
                 hint = ": see that the server runs and can be reached from here"
             case _:
                 hint = ""
-        return StoreError(f"PostgreSQL at {self.shown}, schema {self.schema}: {said}{hint}")
-
-
-def _said(error: psycopg.Error) -> str:
-    """The error in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = " ".join(line for line in lines if line) or type(error).__name__
-    return said.rstrip(".")
+        return StoreError(f"PostgreSQL at {self.shown}, schema {self.schema}: {told}{hint}")

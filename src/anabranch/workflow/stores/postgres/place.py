@@ -6,30 +6,17 @@ No sentence, name or traceback of ours has the password in it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from anabranch.errors import JournalError, UsageError
+from anabranch.errors import JournalError
+from anabranch.postgres import Address, Connection, address, said
 from anabranch.workflow.stores.postgres.arrays import adapters
 
-# psycopg's types are generic over rows, which are tuples of whatever was asked for.
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-
-_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,47}")
-
-# A server that is gone without a word is noticed within half a minute.
-_DEFAULTS: Final = {
-    "fallback_application_name": "anabranch",
-    "connect_timeout": "5",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "25000",
-}
+__all__ = ["Connection", "Place", "is_passing"]
 
 # Rows are looked up by their keys. Plans are kept: one that reads a whole table, made while
 # it was small, would be used when it has grown. And no lock of ours is held for long.
@@ -51,18 +38,13 @@ _LASTING: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A schema of a database.
+class Place(Address):
+    """A schema of a database, as the home of journals.
 
     Attributes:
-        shown: Its name without a password.
-        schema: The schema's name; it needs no quotes.
         is_pooled: Nothing is kept on a connection.
     """
 
-    options: dict[str, Any] = field(repr=False)
-    shown: str
-    schema: str
     is_pooled: bool
 
     @classmethod
@@ -72,28 +54,8 @@ class Place:
         Raises:
             UsageError: There can be none.
         """
-        if not _SCHEMA.fullmatch(schema):
-            raise UsageError(
-                f"{schema!r} cannot be the schema of a store: use at most 48 lower-case "
-                "letters, digits and underscores, and no digit first"
-            )
-        try:
-            options: dict[str, Any] = conninfo_to_dict(url)
-        except (psycopg.Error, UnicodeError):
-            # Neither the URL nor what is said of it is shown: a password may be in it.
-            raise UsageError(
-                "this URL of a PostgreSQL database cannot be read: write it like "
-                "postgresql://USER:<password>@HOST:5432/DATABASE, and signs in the "
-                "password that a URL cannot hold as %XX"
-            ) from None
-        host = options.get("host") or options.get("hostaddr") or "localhost"
-        shown = f"{host}:{options.get('port') or 5432}"
-        if options.get("dbname"):
-            shown += f"/{options['dbname']}"
-        options = {**_DEFAULTS, **options}
-        if not is_pooled:
-            options["options"] = f"{_SETTINGS} {options.get('options', '')}"
-        return cls(options, shown, schema, is_pooled)
+        found = address(url, schema=schema, settings="" if is_pooled else _SETTINGS)
+        return cls(found.options, found.shown, found.schema, is_pooled)
 
     async def connect(self) -> Connection:
         """A new connection, on the running loop."""
@@ -129,13 +91,13 @@ class Place:
         hint = ""
         if "startup parameter" in str(error):
             hint = ": a pooler is in between; say PostgresStore(url, pooled=True)"
-        return JournalError(f"PostgreSQL at {self.shown}: {_said(error)}{hint}")
+        return JournalError(f"PostgreSQL at {self.shown}: {said(error)}{hint}")
 
     def gave_up(self, error: psycopg.Error, patience: float) -> JournalError:
         """What to tell when an error was still there after many tries."""
         return JournalError(
             f"PostgreSQL at {self.shown} did not answer as it should for {patience:g} s: "
-            f"{_said(error)}. What was asked for may have been done. See that the server "
+            f"{said(error)}. What was asked for may have been done. See that the server "
             "runs and can be reached from here, then try again"
         )
 
@@ -149,14 +111,7 @@ def is_passing(error: psycopg.Error) -> bool:
         return _PASSING.fullmatch(error.sqlstate) is not None
     if isinstance(error, psycopg.InterfaceError):
         return True  # the connection is closed
-    said = str(error)
+    told = str(error)
     return isinstance(error, psycopg.OperationalError) and not any(
-        words in said for words in _LASTING
+        words in told for words in _LASTING
     )
-
-
-def _said(error: psycopg.Error) -> str:
-    """The error in one line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = " ".join(line for line in lines if line) or type(error).__name__
-    return said.rstrip(".")
