@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from anabranch.rag import Chunk, Embedder, FileReader, Pipeline, Stage, VectorStore
+from anabranch.rag import Chunk, Embedder, FileReader, Pipeline, Sink, Stage
 from anabranch.rag.types import Vectors
 from tests.rag.parts import HashEmbedder, LineSplitter
 
@@ -62,7 +62,7 @@ async def tagged(chunk: Chunk) -> Chunk:
     return replace(chunk, metadata={**chunk.metadata, "tag": "x"})
 
 
-def parts(embedder: Embedder, store: VectorStore) -> Pipeline:
+def parts(embedder: Embedder, store: Sink) -> Pipeline:
     return Pipeline(
         reader=FileReader(),
         splitter=LineSplitter(),
